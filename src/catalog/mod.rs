@@ -1,0 +1,1 @@
+//! The live structure of a database: tables, columns, types, keys, foreign keys.

@@ -1,0 +1,1 @@
+//! Who is who: decides every account before anything is written.

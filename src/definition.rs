@@ -1,0 +1,1 @@
+//! The TOML definitions of `migrators/`, as they are written.

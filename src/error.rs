@@ -1,0 +1,232 @@
+//! One error type for the whole program, because each error ends as one sentence, one fix and one exit code.
+//!
+//! This file alone decides which exit code an error leads to and whether a database error is worth a retry.
+//! Database errors are rewritten here: the server's DETAIL line, and for errors about data its message too, hold
+//! cell values (an email, a phone), which must never reach a log or a terminal.
+
+use std::fmt;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of end an error is; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something went wrong while working (exit 1).
+    Failed,
+    /// Wrong usage, settings or definitions (exit 2).
+    Usage,
+    /// The verification found differences (exit 4).
+    Differences,
+    /// Refused to start: locked, drifted, wrong target (exit 5).
+    Refused,
+    /// Interrupted by the user (exit 130).
+    Interrupted,
+}
+
+/// What to do about a database error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Goes away by itself: retry the chunk.
+    Transient,
+    /// One row is at fault: reject that row.
+    Row,
+    /// Stop; nothing that was committed is lost.
+    Fatal,
+}
+
+/// An error: a sentence that names the thing and the place, and, where there is one, the fix.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    help: Option<String>,
+    /// SQLSTATE, when a Postgres server reported the error.
+    sqlstate: Option<String>,
+    /// Rendered definition problems (several lines), printed after the message.
+    details: Option<String>,
+}
+
+impl Error {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: None, sqlstate: None, details: None }
+    }
+
+    /// An error while working (exit 1).
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Wrong usage, settings or definitions (exit 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Refused before anything was written (exit 5).
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// A verification found differences (exit 4).
+    pub fn differences(message: impl Into<String>) -> Self {
+        Self::new(Kind::Differences, message)
+    }
+
+    /// Stopped by the user (exit 130).
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(Kind::Interrupted, message)
+    }
+
+    /// Adds the fix: what the user can do about it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds text of several lines, printed below the sentence as it is.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<String>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+
+    /// Wraps an error of the Postgres driver. `place` says where: `V1 (localhost:5432/school)`.
+    pub fn database(place: &str, error: &sqlx::Error) -> Self {
+        let (what, sqlstate) = describe(error);
+        let mut this = Self::new(Kind::Failed, format!("{place}: {what}"));
+        this.help = sqlstate.as_deref().and_then(advice).map(str::to_owned);
+        this.sqlstate = sqlstate;
+        this
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The sentence, without the fix.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The fix, if there is one.
+    pub fn fix(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// Text of several lines that belongs below the sentence.
+    pub fn more(&self) -> Option<&str> {
+        self.details.as_deref()
+    }
+
+    /// SQLSTATE, when a Postgres server reported the error.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.sqlstate.as_deref()
+    }
+
+    /// The program's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+            Kind::Differences => 4,
+            Kind::Refused => 5,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, "\n  fix: {help}")?;
+        }
+        if let Some(details) = &self.details {
+            write!(f, "\n{details}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// How a database error is to be treated. The classes are those of Postgres's appendix "Error Codes".
+pub fn classify(error: &sqlx::Error) -> Class {
+    match error {
+        sqlx::Error::Database(db) => match db.code().as_deref() {
+            Some(code) => classify_sqlstate(code),
+            None => Class::Fatal,
+        },
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Class::Transient,
+        _ => Class::Fatal,
+    }
+}
+
+/// As [`classify`], from the SQLSTATE alone.
+pub fn classify_sqlstate(code: &str) -> Class {
+    match code {
+        // serialization_failure, deadlock_detected, lock_not_available
+        "40001" | "40P01" | "55P03" => Class::Transient,
+        // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
+        "57P01" | "57P02" | "57P03" | "57P05" => Class::Transient,
+        _ => match code.get(..2) {
+            Some("08") => Class::Transient,
+            // data exception, integrity constraint violation, row violates a check option of a view
+            Some("22" | "23" | "44") => Class::Row,
+            _ => Class::Fatal,
+        },
+    }
+}
+
+/// The error in words, without cell values, and its SQLSTATE.
+fn describe(error: &sqlx::Error) -> (String, Option<String>) {
+    match error {
+        sqlx::Error::Database(db) => {
+            let code = db.code().map(|code| code.into_owned());
+            let about_data = code.as_deref().is_some_and(|code| classify_sqlstate(code) == Class::Row);
+            let mut what = if about_data {
+                match code.as_deref() {
+                    Some("23505") => "a unique constraint is violated".to_owned(),
+                    Some("23503") => "a foreign key is violated".to_owned(),
+                    Some("23502") => "a column that must not be null is null".to_owned(),
+                    Some("23514") => "a check constraint is violated".to_owned(),
+                    _ => "a value does not fit its column".to_owned(),
+                }
+            } else {
+                db.message().to_owned()
+            };
+            if let Some(table) = db.table() {
+                what.push_str(&format!(" (table {table}"));
+                if let Some(constraint) = db.constraint() {
+                    what.push_str(&format!(", constraint {constraint}"));
+                }
+                what.push(')');
+            }
+            if let Some(code) = &code {
+                what.push_str(&format!(" [SQLSTATE {code}]"));
+            }
+            (what, code)
+        }
+        sqlx::Error::Io(io) => (format!("the connection failed: {io}"), None),
+        sqlx::Error::Tls(tls) => (format!("TLS failed: {tls}"), None),
+        sqlx::Error::RowNotFound => ("a row that must exist was not found".to_owned(), None),
+        sqlx::Error::Protocol(what) => (format!("the server broke the protocol: {what}"), None),
+        other => (other.to_string(), None),
+    }
+}
+
+/// What usually helps against an error, by SQLSTATE.
+fn advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "28P01" | "28000" => "check the user name and the password of the connection URL",
+        "3D000" => "check the database name of the connection URL, or create the database",
+        "42P01" => "check that the URL points at the right database; for V2, run `v1v2 setup` first",
+        "42501" => "grant the missing privilege to the user of the connection URL",
+        "53100" => "free disk space on the server, then run the same command again: it goes on where it stopped",
+        "53300" => "the server has no free connection: lower `writers`, or raise max_connections",
+        "57014" => "a statement took longer than the server allows: raise statement_timeout or lower `batch_size`",
+        _ => return None,
+    })
+}

@@ -1,0 +1,1 @@
+//! Normalising of emails, phones, names and addresses. Pure: values in, values out.

@@ -1,0 +1,1 @@
+//! The ledger: one line for each source row.

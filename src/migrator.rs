@@ -1,0 +1,1 @@
+//! What the engine runs for one entity.

@@ -1,0 +1,1 @@
+//! Derives, hashes and verifies passwords.

@@ -1,0 +1,1 @@
+//! Definitions, checked against both live catalogs.

@@ -1,0 +1,1 @@
+//! One row of V1 in COPY text.

@@ -1,0 +1,1 @@
+//! The loop that carries entities from V1 to V2.

@@ -1,0 +1,1 @@
+//! Generates the example V1: the only place that knows the example.

@@ -1,0 +1,1 @@
+//! Prepares V2: schema, reference data, control schema.

@@ -1,0 +1,1 @@
+//! Reads V1: one snapshot, COPY out in key order.
