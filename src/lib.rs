@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod definition;
 pub mod error;
 pub mod identity;
+pub mod ids;
 pub mod ledger;
 pub mod migrator;
 pub mod password;

@@ -1,1 +1,382 @@
-//! Definitions, checked against both live catalogs.
+//! A plan is what the engine runs: definitions that were checked against both live catalogs.
+//!
+//! It is another type than the definitions as written, so that nothing unchecked reaches the engine: every column
+//! is an index into the source row or a column that V2 has, every reference names an entity of the plan, and the
+//! entities and their writes stand in an order that V2's foreign keys accept.
+
+use std::sync::Arc;
+
+/// Everything one run needs to know about both databases.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What an account is in V2; `None` when no entity has accounts.
+    pub accounts: Option<Accounts>,
+    /// In dependency order: whatever an entity refers to comes before it.
+    pub entities: Vec<Entity>,
+    /// Reference data that definitions look up; [`Fill::Lookup`] holds an index into it.
+    pub lookups: Vec<Lookup>,
+}
+
+/// What holds for all accounts (`migrators/accounts.toml`).
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    /// The policies for people who share an email or a phone.
+    pub policies: Policies,
+    /// Template of generated addresses: `{entity}.{key}@placeholder.invalid`.
+    pub placeholder: String,
+    /// ISO 3166-1 alpha-2 region in which phones without a country code are read.
+    pub phone_region: String,
+    /// The table of accounts: where V2's existing emails, phones and user names are read.
+    pub table: TableName,
+    /// Its columns by meaning.
+    pub id_column: String,
+    /// Column of the login email.
+    pub email_column: Option<String>,
+    /// Column of the login phone.
+    pub phone_column: Option<String>,
+    /// Column of the user name.
+    pub username_column: Option<String>,
+    /// Column of the password hash.
+    pub password_column: Option<String>,
+}
+
+/// What to do when two rows claim the same email or phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policies {
+    /// Same email and compatible names, in different entities.
+    pub same_person: Policy,
+    /// Same email, names that do not go together.
+    pub other_person: Policy,
+    /// Same email twice in one entity.
+    pub same_entity: Policy,
+    /// Same phone: only [`Policy::KeepFirst`] and [`Policy::Reject`], because families share phones.
+    pub same_phone: Policy,
+}
+
+/// One decision about a clash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// One account with several roles.
+    Merge,
+    /// The later one gets `+2`, `+3` before the `@`.
+    Suffix,
+    /// The first keeps it; the later one gets a placeholder email, or its phone as contact phone only.
+    KeepFirst,
+    /// The later row is rejected.
+    Reject,
+}
+
+/// A schema-qualified name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub name: String,
+}
+
+/// One entity: where it is read and what it becomes.
+#[derive(Debug, Clone)]
+pub struct Entity {
+    /// Its name, as in the definition, `--entities` and the ledger.
+    pub name: Arc<str>,
+    /// Entities whose rows must be in V2 before this one's.
+    pub after: Vec<Arc<str>>,
+    /// Where its rows come from.
+    pub source: Source,
+    /// How its V2 ids are made.
+    pub ids: Ids,
+    /// Set when rows are people with accounts.
+    pub account: Option<AccountSpec>,
+    /// What is written for each row, in an order that V2's foreign keys accept; includes the account's own writes.
+    pub writes: Vec<Write>,
+    /// xxh3-128 (hex) of the definition files' bytes that made this entity: tells that a definition was edited.
+    pub definition_hash: String,
+}
+
+/// A query of V1 and its unique key.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The query as written, without a trailing semicolon.
+    pub query: String,
+    /// Name of the key column.
+    pub key: String,
+    /// Index of the key column.
+    pub key_index: usize,
+    /// How keys are ordered.
+    pub key_kind: KeyKind,
+    /// The query's columns in order.
+    pub columns: Vec<SourceColumn>,
+}
+
+/// One column of a source query.
+#[derive(Debug, Clone)]
+pub struct SourceColumn {
+    /// Name.
+    pub name: String,
+    /// Type as Postgres writes it (`format_type`): `integer`, `text[]`, `"Sex"`.
+    pub type_name: String,
+    /// For arrays, the type of the elements.
+    pub element_type: Option<String>,
+}
+
+/// How keys are compared: the same way in V1's `order by` and in the ledger's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Byte order (`collate "C"`).
+    Text,
+    /// Numeric order: smallint, integer, bigint.
+    Integer,
+    /// Order of uuids, which is the byte order of their lower-case text.
+    Uuid,
+}
+
+/// How the V2 ids of an entity are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// Derived from entity and key, in key order (UUID version 8).
+    Uuid8,
+    /// V1's key, unchanged.
+    Keep,
+}
+
+/// Which columns identify a person, and the role it gets. Numbers are indices of source columns.
+#[derive(Debug, Clone)]
+pub struct AccountSpec {
+    /// Code of the account's type.
+    pub account_type: String,
+    /// Code of the role that this entity gives.
+    pub role: String,
+    /// The name.
+    pub name: NameColumns,
+    /// Email.
+    pub email: Option<usize>,
+    /// Phone.
+    pub phone: Option<usize>,
+    /// Address in one string.
+    pub address: Option<usize>,
+    /// V1's password hash, for `passwords = keep`.
+    pub password: Option<usize>,
+    /// When the account was made and last changed; the run's time where absent.
+    pub created_at: Option<usize>,
+    /// Last change.
+    pub updated_at: Option<usize>,
+    /// What the role is limited to: the V2 id of a row of another entity, or of this row.
+    pub scope: Option<Scope>,
+    /// Only rows in which this column is neither null nor blank have an account.
+    pub when: Option<usize>,
+}
+
+/// Where a person's name stands.
+#[derive(Debug, Clone)]
+pub enum NameColumns {
+    /// One column with the full name.
+    Full(usize),
+    /// Separate columns.
+    Parts {
+        /// First name.
+        first: usize,
+        /// Middle names.
+        middle: Option<usize>,
+        /// Last name.
+        last: usize,
+    },
+}
+
+/// What a role is limited to.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// This row's own V2 id.
+    Own,
+    /// The V2 id of the row of another entity that a column names.
+    Reference {
+        /// Index into [`Plan::entities`].
+        entity: usize,
+        /// Source column with its key.
+        column: usize,
+    },
+}
+
+/// Rows for one V2 table.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The table.
+    pub table: TableName,
+    /// When rows are written.
+    pub when: When,
+    /// The columns written, and from what.
+    pub columns: Vec<Column>,
+}
+
+/// When a write writes, and how many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// One row for each source row.
+    Row,
+    /// One row for each element of an array column (its index).
+    Each(usize),
+    /// Once for an account: when it is created.
+    Account,
+    /// For each source row that has an account: its role.
+    Role,
+}
+
+/// A column of V2 and what fills it.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Name in V2.
+    pub name: String,
+    /// Base type in V2 without its modifier (`character varying`, `numeric`, `"Sex"`), to cast text to.
+    pub type_name: String,
+    /// Whether V2 forbids null.
+    pub not_null: bool,
+    /// What fills it.
+    pub fill: Fill,
+}
+
+/// What fills a column of V2.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fill {
+    /// This row's V2 id.
+    Id,
+    /// A further id, derived from entity, key and this label (and the element's position in a [`When::Each`]).
+    DerivedId(String),
+    /// Something of the account.
+    Account(AccountField),
+    /// A source column, unchanged.
+    Column(usize),
+    /// The element of an array column at the current position.
+    Each(usize),
+    /// V2 id of a row of another entity.
+    Reference {
+        /// Index into [`Plan::entities`].
+        entity: usize,
+        /// Where the key stands.
+        key: KeyFrom,
+        /// What happens without such a row.
+        missing: Missing,
+    },
+    /// Id of a row of V2's reference data.
+    Lookup {
+        /// Index into [`Plan::lookups`].
+        lookup: usize,
+        /// Where the key stands.
+        key: KeyFrom,
+        /// What happens without such a row.
+        missing: Missing,
+    },
+    /// The same text for every row.
+    Constant(String),
+    /// The time at which the run began (UTC).
+    Now,
+}
+
+/// Where the key of a reference or look-up stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFrom {
+    /// In a source column.
+    Column(usize),
+    /// In the element of an array column at the current position.
+    Each(usize),
+    /// In the account (its type or role).
+    Account(AccountField),
+}
+
+/// What happens when a reference or look-up finds nothing. A null key is never "missing": it gives null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The whole source row is rejected (default).
+    Reject,
+    /// The column becomes null, noted in the conflict log.
+    Null,
+    /// This one row of V2 is left out, noted in the conflict log; only in a [`When::Each`].
+    Skip,
+}
+
+/// A field of an account that a definition can write: `{ account = "email" }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(
+    missing_docs,
+    reason = "the variants are the names that definitions use; documented in AccountField::NAMES"
+)]
+pub enum AccountField {
+    Id,
+    Type,
+    Role,
+    Scope,
+    Email,
+    EmailIsPlaceholder,
+    Phone,
+    ContactPhone,
+    Username,
+    PasswordHash,
+    MustChangePassword,
+    Locked,
+    Status,
+    Title,
+    FirstName,
+    MiddleName,
+    LastName,
+    Suffix,
+    AddressLine1,
+    AddressLine2,
+    City,
+    State,
+    PostalCode,
+    Country,
+    AddressRaw,
+    CreatedAt,
+    UpdatedAt,
+}
+
+impl AccountField {
+    /// Name in definitions, field, what it holds.
+    pub const NAMES: &[(&str, AccountField, &str)] = &[
+        ("id", Self::Id, "the account's V2 id; null for a row without an account"),
+        ("type", Self::Type, "the type code that the definition gives"),
+        ("role", Self::Role, "the role code that the definition gives"),
+        ("scope", Self::Scope, "V2 id of what the role is limited to"),
+        ("email", Self::Email, "the login email: unique, lower case; a placeholder when V1 has none"),
+        ("email_is_placeholder", Self::EmailIsPlaceholder, "true when the email was generated"),
+        ("phone", Self::Phone, "the login phone in E.164: unique; null when another account has it"),
+        (
+            "contact_phone",
+            Self::ContactPhone,
+            "the phone to call: E.164, or V1's text when it is no possible number",
+        ),
+        ("username", Self::Username, "unique: the email, or the local part of a placeholder"),
+        ("password_hash", Self::PasswordHash, "the password's hash; null with `passwords = none`"),
+        ("must_change_password", Self::MustChangePassword, "true for generated passwords"),
+        ("locked", Self::Locked, "true when there is no password to log in with"),
+        ("status", Self::Status, "`ACTIVE`, or `LOCKED` when there is no password to log in with"),
+        ("title", Self::Title, "Dr., Mrs., …"),
+        ("first_name", Self::FirstName, "first name; empty for a single name, which is the last name"),
+        ("middle_name", Self::MiddleName, "middle names"),
+        ("last_name", Self::LastName, "last name with its particles"),
+        ("suffix", Self::Suffix, "Jr., III, PhD, …"),
+        (
+            "address_line1",
+            Self::AddressLine1,
+            "street and number, or the whole address when its parts are not sure",
+        ),
+        ("address_line2", Self::AddressLine2, "flat, floor, district"),
+        ("city", Self::City, "city"),
+        ("state", Self::State, "state or province"),
+        ("postal_code", Self::PostalCode, "postal code"),
+        ("country", Self::Country, "ISO 3166-1 alpha-2 code"),
+        ("address_raw", Self::AddressRaw, "V1's text, unchanged"),
+        ("created_at", Self::CreatedAt, "the definition's created_at column, else the time of the run"),
+        ("updated_at", Self::UpdatedAt, "the definition's updated_at column, else the time of the run"),
+    ];
+}
+
+/// Reference data of V2: text key to text id, read once before the run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lookup {
+    /// The table.
+    pub table: TableName,
+    /// The column that is looked up.
+    pub by: String,
+    /// The column that is taken (the primary key).
+    pub id: String,
+}
