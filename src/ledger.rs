@@ -1,1 +1,222 @@
-//! The ledger: one line for each source row.
+//! The ledger: one line in V2 for each source row, written in the transaction of the row's records.
+//!
+//! There is no other checkpoint. A run reads V1 and the ledger side by side, in the same key order; whatever has a
+//! line already is done. Resuming after a crash, running again and picking up new rows are therefore one code path.
+
+use std::cmp::Ordering;
+
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+use sqlx::PgConnection;
+
+use crate::error::{Error, Result};
+use crate::plan::KeyKind;
+use crate::row::{Lines, Rows};
+use crate::source::compare_keys;
+
+/// What became of a source row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Its records were written, and its account, if it has one, was created.
+    Migrated,
+    /// Its records were written; its person had an account already and got a further role.
+    Merged,
+    /// It was left out on purpose.
+    Skipped,
+    /// It could not be migrated.
+    Rejected,
+}
+
+impl Outcome {
+    /// The ledger's letter.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Migrated => "m",
+            Self::Merged => "g",
+            Self::Skipped => "s",
+            Self::Rejected => "r",
+        }
+    }
+
+    /// From the ledger's letter.
+    pub fn from_letter(letter: &str) -> Option<Self> {
+        [Self::Migrated, Self::Merged, Self::Skipped, Self::Rejected]
+            .into_iter()
+            .find(|of| of.letter() == letter)
+    }
+
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Migrated => "migrated",
+            Self::Merged => "merged",
+            Self::Skipped => "skipped",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Why a row was rejected. The codes are stable: people's scripts filter on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// A stable code: `missing-reference`, `database-23505`, …
+    pub code: String,
+    /// A sentence. It names columns, constraints and keys, never other values.
+    pub reason: String,
+}
+
+impl Reject {
+    /// A reject with its code and sentence.
+    pub fn new(code: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { code: code.into(), reason: reason.into() }
+    }
+}
+
+/// One line, as it is about to be written.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The source row's key.
+    pub key: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// xxh3-128 of its COPY text.
+    pub source_hash: u128,
+    /// Its account.
+    pub account_id: Option<String>,
+    /// The id of its own record in V2.
+    pub target_id: Option<String>,
+    /// Set for rejects.
+    pub reject: Option<Reject>,
+}
+
+/// The columns that [`append`] writes, in order.
+pub const COLUMNS: &str =
+    "txid, run, outcome, source_hash, entity, key, account_id, target_id, code, reason, source_row";
+
+/// Appends a line in COPY text. `source_row` is the row's own COPY text, kept for rejects only.
+pub fn append(
+    lines: &mut Lines,
+    row: u32,
+    txid: i64,
+    run: i32,
+    entity: &str,
+    line: &Line,
+    source_row: Option<&str>,
+) {
+    lines.display(txid);
+    lines.display(run);
+    lines.raw(Some(line.outcome.letter().as_bytes()));
+    lines.display(uuid::Uuid::from_u128(line.source_hash));
+    lines.text(Some(entity));
+    lines.text(Some(&line.key));
+    lines.text(line.account_id.as_deref());
+    lines.text(line.target_id.as_deref());
+    lines.text(line.reject.as_ref().map(|reject| reject.code.as_str()));
+    lines.text(line.reject.as_ref().map(|reject| reject.reason.as_str()));
+    lines.text(source_row);
+    lines.end_line(row);
+}
+
+/// What the ledger knows about a source row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The hash of the row at that time.
+    pub source_hash: u128,
+}
+
+/// Reads one entity's lines in key order, beside the source.
+pub struct Beside<'c> {
+    lines: BoxStream<'c, sqlx::Result<bytes::Bytes>>,
+    next: Option<(String, Known)>,
+    kind: KeyKind,
+    place: String,
+}
+
+impl<'c> Beside<'c> {
+    /// Begins to read. The connection is busy until all lines are read.
+    pub async fn open(
+        connection: &'c mut PgConnection,
+        place: &str,
+        entity: &str,
+        kind: KeyKind,
+    ) -> Result<Beside<'c>> {
+        let order = match kind {
+            KeyKind::Integer => "key::numeric",
+            KeyKind::Text | KeyKind::Uuid => "key",
+        };
+        let sql = format!(
+            "copy (select key, outcome, source_hash from v1v2.ledger where entity = {} order by {order}) to stdout",
+            literal(entity)
+        );
+        let lines = connection.copy_out_raw(&sql).await.map_err(|error| Error::database(place, &error))?;
+        let mut this = Beside { lines, next: None, kind, place: place.to_owned() };
+        this.step().await?;
+        Ok(this)
+    }
+
+    /// What the ledger knows about this key. Keys must come in order; lines of keys that the source does not have
+    /// are passed over and counted in `gone`.
+    pub async fn find(&mut self, key: &str, gone: &mut u64) -> Result<Option<Known>> {
+        while let Some((next, known)) = &self.next {
+            match compare_keys(self.kind, next, key) {
+                Ordering::Less => {
+                    *gone += 1;
+                    self.step().await?;
+                }
+                Ordering::Equal => {
+                    let known = *known;
+                    self.step().await?;
+                    return Ok(Some(known));
+                }
+                Ordering::Greater => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what is left, after the source's last row.
+    pub async fn finish(mut self, gone: &mut u64) -> Result<()> {
+        while self.next.is_some() {
+            *gone += 1;
+            self.step().await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<()> {
+        let line = self.lines.try_next().await.map_err(|error| Error::database(&self.place, &error))?;
+        self.next = match line {
+            None => None,
+            Some(line) => Some(parse(&line).ok_or_else(|| {
+                Error::failed(format!(
+                    "{}: v1v2.ledger has a line that this version does not understand",
+                    self.place
+                ))
+                .help("use the version of v1v2 that wrote it (see v1v2.runs.tool_version)")
+            })?),
+        };
+        Ok(())
+    }
+}
+
+fn parse(line: &[u8]) -> Option<(String, Known)> {
+    let mut rows = Rows::new(3);
+    if !rows.push(line) {
+        return None;
+    }
+    let row = rows.row(0);
+    let outcome = Outcome::from_letter(&row.text(1)?)?;
+    let source_hash = uuid::Uuid::parse_str(&row.text(2)?).ok()?.as_u128();
+    Some((row.text(0)?.into_owned(), Known { outcome, source_hash }))
+}
+
+/// Text as an SQL literal.
+pub fn literal(text: &str) -> String {
+    if text.contains('\\') {
+        format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}

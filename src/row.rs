@@ -41,6 +41,13 @@ impl Rows {
         true
     }
 
+    /// Takes the last row away again.
+    pub fn pop(&mut self) {
+        let kept = self.ends.len().saturating_sub(self.width);
+        self.ends.truncate(kept);
+        self.bytes.truncate(self.ends.last().map_or(0, |&end| end as usize + 1));
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         if self.width == 0 { 0 } else { self.ends.len() / self.width }
@@ -152,7 +159,9 @@ pub fn elements(text: &str) -> Vec<Option<String>> {
         Some((bounds, rest)) if bounds.starts_with('[') => rest,
         _ => text,
     };
-    let Some(inner) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else { return Vec::new() };
+    let Some(inner) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     if inner.is_empty() {
         return found;
@@ -214,7 +223,10 @@ impl Lines {
     }
 
     /// The lines of the source rows that `wanted` accepts.
-    pub fn iter_rows<'a>(&'a self, mut wanted: impl FnMut(u32) -> bool + 'a) -> impl Iterator<Item = &'a [u8]> {
+    pub fn iter_rows<'a>(
+        &'a self,
+        mut wanted: impl FnMut(u32) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a [u8]> {
         let mut start = 0;
         self.lines.iter().filter_map(move |&(row, end)| {
             let line = &self.bytes[start as usize..end as usize];
@@ -257,6 +269,16 @@ impl Lines {
         self.lines.push((row, self.bytes.len() as u32));
     }
 
+    /// Begins a line; the value is for [`Lines::abandon`].
+    pub fn begin(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Gives up a line that was begun and not ended.
+    pub fn abandon(&mut self, begun: usize) {
+        self.bytes.truncate(begun);
+    }
+
     /// Takes back everything that was written for source rows from `row` on, finished or not.
     pub fn take_back(&mut self, row: u32) {
         while self.lines.last().is_some_and(|&(of, _)| of >= row) {
@@ -292,13 +314,10 @@ mod tests {
     fn elements_of_arrays() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(elements("{}"), []);
-        assert_eq!(elements("{a,NULL,\"NULL\",\"b \\\"c\\\\\",\"\"}"), [
-            some("a"),
-            None,
-            some("NULL"),
-            some("b \"c\\"),
-            some("")
-        ]);
+        assert_eq!(
+            elements("{a,NULL,\"NULL\",\"b \\\"c\\\\\",\"\"}"),
+            [some("a"), None, some("NULL"), some("b \"c\\"), some("")]
+        );
         assert_eq!(elements("[2:3]={x,y}"), [some("x"), some("y")]);
         assert_eq!(elements("no array"), []);
     }

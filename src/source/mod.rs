@@ -1,1 +1,184 @@
-//! Reads V1: one snapshot, COPY out in key order.
+//! Reads V1: everything from one snapshot, by COPY, in key order.
+//!
+//! One REPEATABLE READ transaction spans the whole run, so the census and the data passes see the same rows in the
+//! same order, whatever the application does meanwhile. Reading is a hundred times faster than writing, so one
+//! connection is enough; the transaction is read only, and a read-only role suffices.
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+
+use crate::error::{Error, Result};
+use crate::plan::{KeyKind, Source};
+
+/// A read-only view of V1 as it was when the run began.
+pub struct Snapshot {
+    connection: PgConnection,
+    place: String,
+}
+
+impl Snapshot {
+    /// Takes the snapshot. `place` names V1 in errors.
+    pub async fn take(mut connection: PgConnection, place: String) -> Result<Self> {
+        let begun =
+            sqlx::raw_sql("begin isolation level repeatable read, read only").execute(&mut connection).await;
+        begun.map_err(|error| Error::database(&place, &error))?;
+        Ok(Self { connection, place })
+    }
+
+    /// What identifies V1: the cluster's system identifier (where the role may read it) and the database's name.
+    pub async fn identity(&mut self) -> Result<(Option<String>, String)> {
+        let row = sqlx::query("select current_database()::text").fetch_one(&mut self.connection).await;
+        let name: String =
+            row.and_then(|row| row.try_get(0)).map_err(|error| Error::database(&self.place, &error))?;
+        let allowed = "select has_function_privilege('pg_control_system()', 'execute')";
+        let allowed: bool = sqlx::query_scalar(allowed)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| Error::database(&self.place, &error))?;
+        if !allowed {
+            return Ok((None, name));
+        }
+        let system = sqlx::query_scalar("select system_identifier::text from pg_control_system()")
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| Error::database(&self.place, &error))?;
+        Ok((Some(system), name))
+    }
+
+    /// Number of rows of a source, within a filter.
+    pub async fn count(&mut self, source: &Source, filter: Option<&str>) -> Result<u64> {
+        let sql = format!("select count(*) from {}", relation(source, filter));
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| Error::database(&self.place, &error))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// The first and the last key, in key order; `None` for a source without rows.
+    pub async fn key_range(&mut self, source: &Source) -> Result<Option<(String, String)>> {
+        let key = order_key(source);
+        let sql = format!(
+            "select (select {name}::text from {from} order by {key} limit 1), \
+             (select {name}::text from {from} order by {key} desc limit 1)",
+            name = column(&source.key),
+            from = relation(source, None),
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| Error::database(&self.place, &error))?;
+        let first: Option<String> = row.try_get(0).map_err(|error| Error::database(&self.place, &error))?;
+        let last: Option<String> = row.try_get(1).map_err(|error| Error::database(&self.place, &error))?;
+        Ok(first.zip(last))
+    }
+
+    /// Reads columns of a source (all of them with `None`) in key order and hands each line of COPY text on.
+    /// `each` returns `false` to stop early; the snapshot cannot be read any more after that.
+    pub async fn read(
+        &mut self,
+        source: &Source,
+        columns: Option<&[&str]>,
+        filter: Option<&str>,
+        mut each: impl AsyncFnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let sql = copy_out(source, columns, filter);
+        let place = &self.place;
+        let mut lines =
+            self.connection.copy_out_raw(&sql).await.map_err(|error| Error::database(place, &error))?;
+        while let Some(line) = lines.try_next().await.map_err(|error| Error::database(place, &error))? {
+            if !each(&line).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the snapshot.
+    pub async fn close(self) -> Result<()> {
+        self.connection.close().await.map_err(|error| Error::database(&self.place, &error))
+    }
+}
+
+/// A column of the source, as SQL.
+fn column(name: &str) -> String {
+    format!("source.{}", quoted(name))
+}
+
+/// A name as SQL.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn relation(source: &Source, filter: Option<&str>) -> String {
+    // The query may end in a comment: its own lines keep it from swallowing the parenthesis.
+    let from = format!("(\n{}\n) as source", source.query);
+    match filter {
+        Some(filter) => format!("{from} where (\n{filter}\n)"),
+        None => from,
+    }
+}
+
+/// What the source is ordered by. Text keys go by bytes, because the ledger is read in the same order, on a server
+/// whose collations may differ.
+fn order_key(source: &Source) -> String {
+    let key = column(&source.key);
+    match source.key_kind {
+        KeyKind::Text => format!("{key}::text collate \"C\""),
+        KeyKind::Integer | KeyKind::Uuid => key,
+    }
+}
+
+fn copy_out(source: &Source, columns: Option<&[&str]>, filter: Option<&str>) -> String {
+    let columns = match columns {
+        Some(columns) => columns.iter().map(|name| column(name)).collect::<Vec<_>>(),
+        None => source.columns.iter().map(|known| column(&known.name)).collect(),
+    };
+    format!(
+        "copy (select {} from {} order by {}) to stdout",
+        columns.join(", "),
+        relation(source, filter),
+        order_key(source)
+    )
+}
+
+/// Compares two keys the way both servers order them.
+pub fn compare_keys(kind: KeyKind, a: &str, b: &str) -> std::cmp::Ordering {
+    match kind {
+        KeyKind::Text | KeyKind::Uuid => a.as_bytes().cmp(b.as_bytes()),
+        KeyKind::Integer => {
+            let number = |text: &str| text.parse::<i64>().unwrap_or(i64::MAX);
+            number(a).cmp(&number(b))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::SourceColumn;
+
+    #[test]
+    fn copies_in_key_order() {
+        let column =
+            |name: &str| SourceColumn { name: name.into(), type_name: "text".into(), element_type: None };
+        let source = Source {
+            query: "select id, \"a\"\"b\" from t -- all".into(),
+            key: "id".into(),
+            key_index: 0,
+            key_kind: KeyKind::Text,
+            columns: vec![column("id"), column("a\"b")],
+        };
+        assert_eq!(
+            copy_out(&source, None, Some("id > 'x'")),
+            "copy (select source.\"id\", source.\"a\"\"b\" from (\nselect id, \"a\"\"b\" from t -- all\n) as source \
+             where (\nid > 'x'\n) order by source.\"id\"::text collate \"C\") to stdout"
+        );
+    }
+
+    #[test]
+    fn numbers_compare_as_numbers() {
+        assert!(compare_keys(KeyKind::Integer, "9", "10").is_lt());
+        assert!(compare_keys(KeyKind::Text, "9", "10").is_gt());
+    }
+}

@@ -1,1 +1,0 @@
-//! What the engine runs for one entity.

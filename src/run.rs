@@ -1,1 +1,0 @@
-//! The loop that carries entities from V1 to V2.

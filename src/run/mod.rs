@@ -1,0 +1,264 @@
+//! The loop that carries entities from V1 to V2.
+//!
+//! One task reads V1 and the ledger side by side and cuts what is new into chunks; each chunk's passwords go to the
+//! hash pool at once, long before the chunk is written. Writers take chunks in order, wait until everything the chunk
+//! may depend on is in V2, convert, and commit. Nothing is remembered between runs but what stands in V2's ledger.
+
+mod gate;
+mod prepare;
+mod read;
+mod summary;
+mod survey;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub use summary::{EntitySummary, RejectedRow, Summary};
+
+use crate::census::Census;
+use crate::connect::{self, Side};
+use crate::error::{Error, Kind, Result};
+use crate::migrator::{EntityIds, Lookups, References};
+use crate::password::HashPool;
+use crate::plan::Plan;
+use crate::settings::{PasswordMode, Settings};
+use crate::source::Snapshot;
+use crate::target::postgres::lock::{RunLock, RunRecord, State};
+use crate::target::postgres::trial::Trial;
+use crate::target::postgres::{Writer, bulk};
+
+/// What one invocation of `migrate` is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Entities to migrate; all with `None`.
+    pub entities: Option<Vec<String>>,
+    /// SQL conditions on the columns of an entity's query, checked already.
+    pub filters: BTreeMap<String, String>,
+    /// Decide everything, write nothing.
+    pub dry_run: bool,
+    /// Try rows again that were rejected before.
+    pub retry_rejected: bool,
+    /// The command's arguments for the run's record, without secrets.
+    pub arguments: Vec<String>,
+}
+
+/// Is told how far a run is. Called from several threads.
+pub trait Observer: Send + Sync {
+    /// A step that has no rows to count: the census, bringing indexes back.
+    fn step(&self, what: &str);
+    /// An entity begins; so many rows of V1 will be looked at.
+    fn entity(&self, name: &str, rows: u64);
+    /// So many more rows of the entity are dealt with.
+    fn advance(&self, name: &str, rows: u64);
+    /// The last chunk of the entity is in V2.
+    fn entity_done(&self, name: &str);
+    /// Passwords hashed so far, and asked for so far.
+    fn hashed(&self, done: u64, asked: u64);
+}
+
+/// Asks a run to stop after the chunks that are under way. Cloned into signal handlers.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked.
+    pub fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What all parts of a run share.
+struct Shared {
+    settings: Arc<Settings>,
+    plan: Arc<Plan>,
+    ids: Vec<EntityIds>,
+    references: References,
+    lookups: Lookups,
+    census: Census,
+    /// Which accounts are in V2, by the census's account number.
+    exists: work::AccountBits,
+    passwords: Option<HashPool>,
+    now: String,
+    gate: gate::Gate,
+    summary: summary::Collector,
+    observer: Arc<dyn Observer>,
+    stop: Stop,
+    dry_run: bool,
+}
+
+/// Where the chunks of a run go.
+enum Sink {
+    Real(Writer),
+    Trial(Box<Trial>),
+}
+
+/// Migrates.
+///
+/// # Errors
+/// The first error that stops the run. What was committed before it stays, and the same call goes on from there.
+pub async fn migrate(
+    settings: Arc<Settings>,
+    plan: Arc<Plan>,
+    options: Options,
+    observer: Arc<dyn Observer>,
+    stop: Stop,
+) -> Result<Summary> {
+    let began = Instant::now();
+    let place = connect::place(Side::V2, &settings)?.to_string();
+    let source_place = connect::place(Side::V1, &settings)?.to_string();
+    let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
+    let selected = prepare::select(&plan, options.entities.as_deref())?;
+    if options.dry_run {
+        let (mut summary, trial) =
+            carry(&settings, &plan, &options, &observer, &stop, &mut snapshot, &place, &selected, None)
+                .await?;
+        if let Some(mut trial) = trial {
+            summary.samples = prepare::samples(&mut trial, &plan, &selected, &place).await?;
+            trial.end().await?;
+        }
+        summary.duration = began.elapsed();
+        return Ok(summary);
+    }
+
+    let (source_system, source_database) = snapshot.identity().await?;
+    let record = RunRecord {
+        command: "migrate",
+        arguments: options.arguments.clone(),
+        source_system,
+        source_database: Some(source_database),
+    };
+    let mut lock = RunLock::take(&settings, &place, &record).await?;
+    let carried = carry(
+        &settings,
+        &plan,
+        &options,
+        &observer,
+        &stop,
+        &mut snapshot,
+        &place,
+        &selected,
+        Some(&mut lock),
+    )
+    .await;
+    let id = lock.id;
+    match carried {
+        Ok((mut summary, _)) => {
+            let state = if summary.interrupted { State::Interrupted } else { State::Done };
+            lock.release(state, None, &summary.counts()).await?;
+            summary.run = Some(id);
+            summary.duration = began.elapsed();
+            Ok(summary)
+        }
+        Err(error) => {
+            let state = if error.kind() == Kind::Interrupted { State::Interrupted } else { State::Failed };
+            if let Err(also) = lock.release(state, Some(error.message()), &serde_json::json!({})).await {
+                tracing::warn!("the run's end could not be recorded: {}", also.message());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Everything between taking the lock and giving it back.
+#[expect(clippy::too_many_arguments, reason = "called from one place, where all of these exist side by side")]
+async fn carry(
+    settings: &Arc<Settings>,
+    plan: &Arc<Plan>,
+    options: &Options,
+    observer: &Arc<dyn Observer>,
+    stop: &Stop,
+    snapshot: &mut Snapshot,
+    place: &str,
+    selected: &[usize],
+    mut lock: Option<&mut RunLock>,
+) -> Result<(Summary, Option<Trial>)> {
+    let mut control = connect::postgres(Side::V2, settings).await?;
+    let ids = prepare::entity_ids(&mut control, snapshot, plan, lock.as_deref(), place).await?;
+    let ledger_lines = prepare::ledger_lines(&mut control, plan, place).await?;
+    prepare::require_dependencies(snapshot, plan, selected, &ledger_lines).await?;
+    let lookups = prepare::lookups(&mut control, plan, place).await?;
+    let references = prepare::references(&mut control, plan, place).await?;
+
+    observer.step("taking the census: who is who");
+    let (census, row_counts) =
+        survey::take(snapshot, &mut control, plan, &ids, settings.into_existing, place).await?;
+    let passwords = match settings.passwords {
+        PasswordMode::Generate if plan.accounts.is_some() && !options.dry_run => {
+            Some(prepare::hash_pool(settings, &mut control, place).await?)
+        }
+        _ => None,
+    };
+
+    if let Some(lock) = lock.as_deref_mut() {
+        let missing = bulk::missing(lock.connection(), place).await?;
+        if settings.bulk && missing.is_empty() && bulk::is_empty(lock.connection(), plan, place).await? {
+            let number = lock.number;
+            bulk::begin(lock.connection(), plan, place, number).await?;
+        }
+    }
+
+    let sinks = match lock.as_deref() {
+        Some(lock) => (0..settings.writers.max(1))
+            .map(|_| Sink::Real(Writer::new(settings.clone(), plan.clone(), place.to_owned(), lock.number)))
+            .collect(),
+        None => {
+            let with_rows = ledger_lines.iter().any(|&lines| lines > 0) || settings.into_existing;
+            vec![Sink::Trial(Box::new(Trial::begin(settings, plan, place, with_rows).await?))]
+        }
+    };
+    let shared = Arc::new(Shared {
+        settings: settings.clone(),
+        plan: plan.clone(),
+        ids,
+        references,
+        lookups,
+        exists: work::AccountBits::new(&census),
+        census,
+        passwords,
+        now: prepare::now(),
+        gate: gate::Gate::new(2 * selected.len()),
+        summary: summary::Collector::new(plan),
+        observer: observer.clone(),
+        stop: stop.clone(),
+        dry_run: options.dry_run,
+    });
+
+    let (sender, workers) = work::start(shared.clone(), sinks);
+    let read =
+        read::all(&shared, options, snapshot, &mut control, selected, &ledger_lines, &row_counts, sender)
+            .await;
+    if read.is_err() {
+        shared.gate.fail();
+    }
+    let worked = workers.finish().await;
+    // A writer's error explains why the reader could not go on, not the other way round.
+    let trial = match (worked, read) {
+        (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
+        (Ok(trial), Ok(())) => trial,
+    };
+
+    if lock.is_some() && !stop.asked() {
+        let restored =
+            bulk::restore(settings, place, |name| observer.step(&format!("bringing back {name}"))).await?;
+        if restored > 0 {
+            tracing::info!(restored, "foreign keys and indexes are back");
+        }
+    }
+    let mut summary = shared.summary.finish(&shared.census);
+    summary.interrupted = stop.asked();
+    Ok((summary, trial))
+}
+
+/// The error for a bug in the engine's own bookkeeping: better a failed run than a wrong ledger.
+fn broken(what: &str) -> Error {
+    Error::failed(format!("internal error: {what}"))
+        .help("please report this; nothing that was committed is lost")
+}

@@ -1,0 +1,282 @@
+//! Everything a run looks up once, before the first row.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+
+use crate::error::{Error, Result};
+use crate::ids::{IdMaker, common_prefix};
+use crate::ledger::literal;
+use crate::migrator::{EntityIds, Lookups, MigratedKeys, References};
+use crate::password::{self, HashPool};
+use crate::plan::{Fill, KeyKind, Plan, Scope};
+use crate::row::unescape;
+use crate::settings::Settings;
+use crate::source::{Snapshot, quoted};
+use crate::target::postgres::lock::RunLock;
+use crate::target::postgres::table;
+use crate::target::postgres::trial::Trial;
+
+/// How many records of each table a dry run shows.
+const SAMPLES: u32 = 10;
+
+/// The plan's entities that were asked for, in dependency order.
+pub fn select(plan: &Plan, wanted: Option<&[String]>) -> Result<Vec<usize>> {
+    let Some(wanted) = wanted else { return Ok((0..plan.entities.len()).collect()) };
+    let names: Vec<&str> = plan.entities.iter().map(|entity| &*entity.name).collect();
+    for name in wanted {
+        if !names.contains(&name.as_str()) {
+            let close = names
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+            let hint = close.filter(|close| strsim::jaro_winkler(close, name) > 0.75);
+            let hint = hint.map(|close| format!("did you mean {close}? ")).unwrap_or_default();
+            return Err(Error::usage(format!("--entities: there is no entity {name:?}"))
+                .help(format!("{hint}the definitions have {}", names.join(", "))));
+        }
+    }
+    Ok((0..names.len()).filter(|&index| wanted.iter().any(|name| name == names[index])).collect())
+}
+
+/// How each entity's ids are made. The prefix is decided when an entity is first read and never changes after that.
+pub async fn entity_ids(
+    control: &mut PgConnection,
+    snapshot: &mut Snapshot,
+    plan: &Plan,
+    lock: Option<&RunLock>,
+    place: &str,
+) -> Result<Vec<EntityIds>> {
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    let mut ids = Vec::new();
+    for entity in &plan.entities {
+        let row = sqlx::query("select key_prefix, definition_hash from v1v2.entities where entity = $1")
+            .bind(&*entity.name)
+            .fetch_optional(&mut *control)
+            .await
+            .map_err(failed)?;
+        let prefix = match row {
+            Some(row) => {
+                let hash: Option<String> = row.try_get(1).map_err(failed)?;
+                if hash.is_some_and(|hash| hash != entity.definition_hash) {
+                    tracing::warn!(
+                        "the definition of {} was edited since its rows were first migrated; rows that are in V2 \
+                         already keep what the old definition gave them",
+                        entity.name
+                    );
+                }
+                row.try_get(0).map_err(failed)?
+            }
+            None => {
+                let range = match entity.source.key_kind {
+                    KeyKind::Integer => None,
+                    KeyKind::Text | KeyKind::Uuid => snapshot.key_range(&entity.source).await?,
+                };
+                let prefix =
+                    range.map(|(first, last)| common_prefix(&first, &last).to_owned()).unwrap_or_default();
+                if let Some(lock) = lock {
+                    sqlx::query(
+                        "insert into v1v2.entities (entity, key_prefix, definition_hash, first_run) \
+                         values ($1, $2, $3, $4) on conflict (entity) do nothing",
+                    )
+                    .bind(&*entity.name)
+                    .bind(&prefix)
+                    .bind(&entity.definition_hash)
+                    .bind(lock.number)
+                    .execute(&mut *control)
+                    .await
+                    .map_err(failed)?;
+                }
+                prefix
+            }
+        };
+        let maker = IdMaker::new(&entity.name, entity.source.key_kind, &prefix);
+        ids.push(EntityIds { maker, kind: entity.ids });
+    }
+    Ok(ids)
+}
+
+/// Number of ledger lines of each entity.
+pub async fn ledger_lines(control: &mut PgConnection, plan: &Plan, place: &str) -> Result<Vec<u64>> {
+    let counts: Vec<(String, i64)> =
+        sqlx::query_as("select entity, count(*) from v1v2.ledger group by entity")
+            .fetch_all(control)
+            .await
+            .map_err(|error| Error::database(place, &error))?;
+    let count = |name: &str| {
+        counts.iter().find(|(entity, _)| entity == name).map_or(0, |(_, count)| count.unsigned_abs())
+    };
+    Ok(plan.entities.iter().map(|entity| count(&entity.name)).collect())
+}
+
+/// Entities that others depend on must be in V2 already or be part of this run.
+pub async fn require_dependencies(
+    snapshot: &mut Snapshot,
+    plan: &Plan,
+    selected: &[usize],
+    ledger_lines: &[u64],
+) -> Result<()> {
+    for &index in selected {
+        let entity = &plan.entities[index];
+        let mut lacking = Vec::new();
+        for (other, dependency) in plan.entities.iter().enumerate() {
+            let needed = entity.after.contains(&dependency.name);
+            if needed
+                && !selected.contains(&other)
+                && ledger_lines[other] == 0
+                && snapshot.count(&dependency.source, None).await? > 0
+            {
+                lacking.push(&*dependency.name);
+            }
+        }
+        if !lacking.is_empty() {
+            let list = lacking.join(", ");
+            return Err(Error::usage(format!(
+                "{} depend on {list}, which V2 does not have yet",
+                entity.name
+            ))
+            .help(format!(
+                "migrate them first or together: --entities {},{}",
+                lacking.join(","),
+                entity.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// V2's reference data.
+pub async fn lookups(control: &mut PgConnection, plan: &Plan, place: &str) -> Result<Lookups> {
+    let mut all = Vec::new();
+    for lookup in &plan.lookups {
+        let sql = format!(
+            "select {by}::text, {id}::text from {table} where {by} is not null",
+            by = quoted(&lookup.by),
+            id = quoted(&lookup.id),
+            table = table(&lookup.table)
+        );
+        let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
+            .fetch_all(&mut *control)
+            .await
+            .map_err(|error| Error::database(place, &error))?;
+        if rows.is_empty() {
+            return Err(Error::refused(format!(
+                "{place}: the reference table {} is empty",
+                lookup.table.name
+            ))
+            .help("run `v1v2 setup`, which fills it"));
+        }
+        all.push(rows.into_iter().collect::<HashMap<_, _>>());
+    }
+    Ok(Lookups(all))
+}
+
+/// The rows that others may refer to and that V2 has already.
+pub async fn references(control: &mut PgConnection, plan: &Plan, place: &str) -> Result<References> {
+    let mut needed = vec![false; plan.entities.len()];
+    for entity in &plan.entities {
+        for column in entity.writes.iter().flat_map(|write| &write.columns) {
+            if let Fill::Reference { entity, .. } = &column.fill {
+                needed[*entity] = true;
+            }
+        }
+        if let Some(Scope::Reference { entity, .. }) =
+            entity.account.as_ref().and_then(|spec| spec.scope.as_ref())
+        {
+            needed[*entity] = true;
+        }
+    }
+    let mut references = Vec::new();
+    for (entity, needed) in plan.entities.iter().zip(needed) {
+        if !needed {
+            references.push(None);
+            continue;
+        }
+        let keys = MigratedKeys::default();
+        let sql = format!(
+            "copy (select key from v1v2.ledger where entity = {} and outcome in ('m', 'g')) to stdout",
+            literal(&entity.name)
+        );
+        let failed = |error: sqlx::Error| Error::database(place, &error);
+        let mut lines = control.copy_out_raw(&sql).await.map_err(failed)?;
+        while let Some(line) = lines.try_next().await.map_err(failed)? {
+            let key = unescape(line.strip_suffix(b"\n").unwrap_or(&line));
+            keys.extend(std::iter::once(&*key));
+        }
+        references.push(Some(keys));
+    }
+    Ok(References(references))
+}
+
+/// Starts the workers that hash passwords; notices a key file that is not the one of earlier runs.
+pub async fn hash_pool(
+    settings: &Arc<Settings>,
+    control: &mut PgConnection,
+    place: &str,
+) -> Result<HashPool> {
+    let key = password::load_or_create(&settings.key_file)?;
+    let fingerprint = key.fingerprint();
+    let known: String = sqlx::query_scalar(
+        "insert into v1v2.meta (key, value) values ('password_key', $1) \
+         on conflict (key) do update set value = v1v2.meta.value returning value",
+    )
+    .bind(&fingerprint)
+    .fetch_one(control)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
+    if known != fingerprint {
+        return Err(Error::refused(format!(
+            "the key file {} is not the one that the passwords in V2 were derived from (its fingerprint is {fingerprint}, V2 says {known})",
+            settings.key_file.display()
+        ))
+        .help("use the same key file for all runs into one V2: the hand-out list can be made from one key only"));
+    }
+    HashPool::new(
+        settings.hash_threads,
+        settings.hash_cost,
+        key,
+        password::check_length(settings.password_length)?,
+    )
+}
+
+/// The time of the run as Postgres writes a timestamp, in UTC, to the millisecond.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// The first records of each table that a dry run would write, as JSON, with passwords masked.
+pub async fn samples(
+    trial: &mut Trial,
+    plan: &Plan,
+    selected: &[usize],
+    place: &str,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let mut samples = Vec::new();
+    let password = plan.accounts.as_ref().and_then(|accounts| accounts.password_column.as_deref());
+    for entity in selected.iter().map(|&index| &plan.entities[index]) {
+        for write in &entity.writes {
+            if samples.iter().any(|(table, _)| *table == write.table.name) {
+                continue;
+            }
+            let columns = write.columns.iter().map(|column| {
+                let name = quoted(&column.name);
+                match password {
+                    Some(password) if password == column.name => format!("'***' as {name}"),
+                    _ => name,
+                }
+            });
+            let sql = format!(
+                "select row_to_json(sample)::text from (select {} from {} limit {SAMPLES}) as sample",
+                columns.collect::<Vec<_>>().join(", "),
+                table(&Trial::table_for(&write.table)),
+            );
+            let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_all(trial.connection())
+                .await
+                .map_err(|error| Error::database(place, &error))?;
+            samples.push((write.table.name.clone(), rows));
+        }
+    }
+    Ok(samples)
+}

@@ -1,0 +1,250 @@
+//! The reading half of a run: V1 and the ledger side by side, cut into chunks.
+
+use sqlx::PgConnection;
+use tokio::sync::mpsc::Sender;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{Options, Shared, broken};
+use crate::census::{self, Founder, Outcome as Decided};
+use crate::connect::{self, Side};
+use crate::error::{Error, Result};
+use crate::ledger::{Beside, Outcome};
+use crate::password::{Batch as Passwords, Job};
+use crate::row::Rows;
+use crate::source::{Snapshot, compare_keys};
+
+/// Rows that were read and are not converted yet.
+pub(super) struct Chunk {
+    pub entity: usize,
+    pub phase: usize,
+    pub rows: Rows,
+    pub keys: Vec<String>,
+    pub hashes: Vec<u128>,
+    pub decisions: Vec<Option<census::Decision>>,
+    /// Whether some rows have a ledger line already.
+    pub again: bool,
+    /// The hashes of the accounts that these rows were expected to create, with the rows' numbers.
+    pub passwords: Option<(Vec<u32>, Passwords)>,
+}
+
+impl Chunk {
+    fn new(entity: usize, phase: usize, width: usize) -> Self {
+        Self {
+            entity,
+            phase,
+            rows: Rows::new(width),
+            keys: Vec::new(),
+            hashes: Vec::new(),
+            decisions: Vec::new(),
+            again: false,
+            passwords: None,
+        }
+    }
+}
+
+/// Reads all selected entities, one after the other.
+#[expect(clippy::too_many_arguments, reason = "called from one place, where all of these exist side by side")]
+pub(super) async fn all(
+    shared: &Shared,
+    options: &Options,
+    snapshot: &mut Snapshot,
+    control: &mut PgConnection,
+    selected: &[usize],
+    ledger_lines: &[u64],
+    row_counts: &[Option<u64>],
+    sender: Sender<Chunk>,
+) -> Result<()> {
+    for (position, &entity) in selected.iter().enumerate() {
+        let definition = &shared.plan.entities[entity];
+        let filter = options.filters.get(&*definition.name).map(String::as_str);
+        let rows = match (filter, row_counts[entity]) {
+            (None, Some(rows)) => rows,
+            _ => snapshot.count(&definition.source, filter).await?,
+        };
+        shared.observer.entity(&definition.name, rows);
+        let beside = match ledger_lines[entity] {
+            0 => None,
+            _ => {
+                let place = connect::place(Side::V2, &shared.settings)?.to_string();
+                let source = &definition.source;
+                Some(Beside::open(control, &place, &definition.name, source.key_kind).await?)
+            }
+        };
+        let mut reader = Reader {
+            shared,
+            sender: &sender,
+            entity,
+            retry_rejected: options.retry_rejected,
+            chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
+            deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
+            last_key: None,
+            cursor: shared.census.cursor(entity),
+            beside,
+            rows: 0,
+            already: 0,
+            changed: 0,
+            gone: 0,
+        };
+        snapshot.read(&definition.source, None, filter, async |line| reader.take(line).await).await?;
+        // What a filter leaves out is not gone.
+        reader.finish(filter.is_none()).await?;
+        if shared.stop.asked() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads one entity.
+struct Reader<'r> {
+    shared: &'r Shared,
+    sender: &'r Sender<Chunk>,
+    entity: usize,
+    retry_rejected: bool,
+    chunk: Chunk,
+    /// Rows whose person is founded by another row of this entity: they come after all others.
+    deferred: Chunk,
+    last_key: Option<String>,
+    cursor: census::Cursor<'r>,
+    beside: Option<Beside<'r>>,
+    rows: u64,
+    already: u64,
+    changed: u64,
+    gone: u64,
+}
+
+impl Reader<'_> {
+    /// Takes one line of COPY text; `false` when the user asked to stop.
+    async fn take(&mut self, line: &[u8]) -> Result<bool> {
+        let entity = &self.shared.plan.entities[self.entity];
+        if !self.chunk.rows.push(line) {
+            return Err(broken("V1 sent a row with another number of columns"));
+        }
+        let number = self.chunk.rows.len() - 1;
+        let row = self.chunk.rows.row(number);
+        let Some(key) = row.text(entity.source.key_index) else {
+            return Err(Error::failed(format!(
+                "{}: a row of V1 has no key ({} is null)",
+                entity.name, entity.source.key
+            ))
+            .help("choose a key column that is unique and not null, or leave such rows out in the query"));
+        };
+        let key = key.into_owned();
+        let hash = xxh3_128(row.line());
+        // Without this check a key that is not unique would silently lose rows.
+        if let Some(last) = &self.last_key
+            && compare_keys(entity.source.key_kind, last, &key).is_ge()
+        {
+            return Err(Error::failed(format!(
+                "{}: the key {} is not unique: {key:?} came twice, or out of order",
+                entity.name, entity.source.key
+            ))
+            .help(
+                "choose a key column that is unique and not null, or make the query return each row once",
+            ));
+        }
+        self.rows += 1;
+        let known = match &mut self.beside {
+            Some(beside) => beside.find(&key, &mut self.gone).await?,
+            None => None,
+        };
+        if let Some(known) = known {
+            if !(self.retry_rejected && known.outcome == Outcome::Rejected) {
+                self.already += 1;
+                self.changed += u64::from(known.source_hash != hash);
+                self.chunk.rows.pop();
+                self.last_key = Some(key);
+                if self.already.is_multiple_of(1_000) {
+                    self.shared.observer.advance(&entity.name, 1_000);
+                }
+                return Ok(true);
+            }
+            self.chunk.again = true;
+        }
+        let decision = match entity.account {
+            Some(_) => match self.cursor.next(&key) {
+                Some(decision) => Some(decision),
+                None => return Err(broken("a row of V1 is unknown to the census")),
+            },
+            None => None,
+        };
+        self.last_key = Some(key.clone());
+        if self.waits_for_its_own_entity(decision) {
+            self.deferred.rows.push(line);
+            self.deferred.again |= known.is_some();
+            self.chunk.rows.pop();
+            add(&mut self.deferred, key, hash, decision);
+            return Ok(true);
+        }
+        add(&mut self.chunk, key, hash, decision);
+        let settings = &self.shared.settings;
+        if self.chunk.rows.len() >= settings.batch_size || self.chunk.rows.size() >= settings.batch_bytes {
+            let next = Chunk::new(self.entity, self.chunk.phase, entity.source.columns.len());
+            let full = std::mem::replace(&mut self.chunk, next);
+            self.send(full).await?;
+            return Ok(!self.shared.stop.asked());
+        }
+        Ok(true)
+    }
+
+    fn waits_for_its_own_entity(&self, decision: Option<census::Decision>) -> bool {
+        match decision.map(|decision| decision.outcome) {
+            Some(Decided::Account(account)) => {
+                matches!(account.founder, Founder::Row { entity, .. } if entity == self.entity)
+            }
+            _ => false,
+        }
+    }
+
+    async fn finish(mut self, count_gone: bool) -> Result<()> {
+        let (entity, phase) = (self.entity, self.chunk.phase);
+        let stopped = self.shared.stop.asked();
+        let width = self.shared.plan.entities[entity].source.columns.len();
+        if !stopped {
+            let last = std::mem::replace(&mut self.chunk, Chunk::new(entity, phase, width));
+            self.send(last).await?;
+        }
+        self.shared.gate.close(phase);
+        if !stopped {
+            let deferred = std::mem::replace(&mut self.deferred, Chunk::new(entity, phase + 1, width));
+            self.send(deferred).await?;
+        }
+        self.shared.gate.close(phase + 1);
+        if let Some(beside) = self.beside.take() {
+            beside.finish(&mut self.gone).await?;
+        }
+        let gone = if count_gone && !stopped { self.gone } else { 0 };
+        self.shared.summary.read(entity, self.rows, self.already, self.changed, gone);
+        let name = &self.shared.plan.entities[entity].name;
+        self.shared.observer.advance(name, self.already % 1_000);
+        Ok(())
+    }
+
+    async fn send(&self, mut chunk: Chunk) -> Result<()> {
+        if chunk.rows.is_empty() {
+            return Ok(());
+        }
+        if let Some(pool) = &self.shared.passwords {
+            let mut rows = Vec::new();
+            let mut jobs = Vec::new();
+            for (row, decision) in (0_u32..).zip(&chunk.decisions) {
+                if let Some(Decided::Account(account)) = decision.map(|decision| decision.outcome)
+                    && !account.is_merged()
+                    && !self.shared.exists.contains(account.number)
+                {
+                    rows.push(row);
+                    jobs.push(Job { account_id: account.id.to_string() });
+                }
+            }
+            chunk.passwords = Some((rows, pool.submit(jobs)));
+        }
+        self.shared.gate.sent(chunk.phase);
+        self.sender.send(chunk).await.map_err(|_| Error::failed("the writers have stopped"))
+    }
+}
+
+fn add(chunk: &mut Chunk, key: String, hash: u128, decision: Option<census::Decision>) {
+    chunk.keys.push(key);
+    chunk.hashes.push(hash);
+    chunk.decisions.push(decision);
+}

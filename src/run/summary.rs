@@ -1,0 +1,168 @@
+//! What a run did, counted while it does it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::census::Census;
+use crate::ledger::Outcome;
+use crate::plan::Plan;
+use crate::target::Batch;
+
+/// How many rejected rows are kept for the report; all of them are in the ledger.
+const KEPT_REJECTS: usize = 20;
+
+/// What happened to one entity.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EntitySummary {
+    /// Its name.
+    pub entity: String,
+    /// Rows of V1, within the filter.
+    pub rows: u64,
+    /// Rows that had a ledger line already and were left alone.
+    pub already: u64,
+    /// Of these, rows that V1 has changed since.
+    pub changed: u64,
+    /// Ledger lines whose rows V1 no longer has.
+    pub gone: u64,
+    /// Rows migrated now.
+    pub migrated: u64,
+    /// Rows whose person had an account already.
+    pub merged: u64,
+    /// Rows left out on purpose.
+    pub skipped: u64,
+    /// Rows that could not be migrated.
+    pub rejected: u64,
+    /// Accounts created.
+    pub accounts: u64,
+}
+
+/// A rejected row in a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct RejectedRow {
+    /// Its entity.
+    pub entity: String,
+    /// Its key.
+    pub key: String,
+    /// The stable code.
+    pub code: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// What one invocation did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    /// The run's id; `None` for a dry run.
+    pub run: Option<Uuid>,
+    /// In the order they were migrated.
+    pub entities: Vec<EntitySummary>,
+    /// Conflicts by kind and decision, of the rows of this run.
+    pub conflicts: BTreeMap<String, u64>,
+    /// Rejects by entity and code, of the rows of this run.
+    pub rejects: BTreeMap<String, u64>,
+    /// The first rejected rows.
+    pub first_rejects: Vec<RejectedRow>,
+    /// Dry runs: what would be written, by table of V2, as lines of JSON.
+    pub samples: Vec<(String, Vec<String>)>,
+    /// Whether the user stopped it.
+    pub interrupted: bool,
+    /// Passwords to hash (dry runs) or hashed.
+    pub passwords: u64,
+    /// Wall-clock time, in seconds when serialised.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl Summary {
+    /// Rows rejected in this run.
+    pub fn rejected(&self) -> u64 {
+        self.entities.iter().map(|entity| entity.rejected).sum()
+    }
+
+    /// The counts for the run's record in V2.
+    pub fn counts(&self) -> serde_json::Value {
+        serde_json::json!({ "entities": self.entities, "conflicts": self.conflicts, "rejects": self.rejects })
+    }
+}
+
+/// Counts from several threads.
+pub(super) struct Collector {
+    summary: Mutex<Summary>,
+    names: Vec<String>,
+}
+
+impl Collector {
+    pub fn new(plan: &Plan) -> Self {
+        let names = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
+        Self { summary: Mutex::default(), names }
+    }
+
+    /// An entity was read to its end.
+    pub fn read(&self, entity: usize, rows: u64, already: u64, changed: u64, gone: u64) {
+        self.with(entity, |_, of| {
+            of.rows = rows;
+            of.already = already;
+            of.changed = changed;
+            of.gone = gone;
+        });
+    }
+
+    /// A chunk is in V2.
+    pub fn written(&self, batch: &Batch, accounts: u64) {
+        self.with(batch.entity, |summary, of| {
+            of.accounts += accounts;
+            for line in &batch.lines {
+                match line.outcome {
+                    Outcome::Migrated => of.migrated += 1,
+                    Outcome::Merged => of.merged += 1,
+                    Outcome::Skipped => of.skipped += 1,
+                    Outcome::Rejected => of.rejected += 1,
+                }
+                if let Some(reject) = &line.reject {
+                    *summary.rejects.entry(format!("{} {}", batch.name, reject.code)).or_default() += 1;
+                    if summary.first_rejects.len() < KEPT_REJECTS {
+                        summary.first_rejects.push(RejectedRow {
+                            entity: batch.name.to_string(),
+                            key: line.key.clone(),
+                            code: reject.code.clone(),
+                            reason: reject.reason.clone(),
+                        });
+                    }
+                }
+            }
+            for note in &batch.records.notes {
+                *summary.conflicts.entry(format!("{}: {}", note.kind, note.decision)).or_default() += 1;
+            }
+            summary.passwords += accounts;
+        });
+    }
+
+    pub fn finish(&self, _census: &Census) -> Summary {
+        std::mem::take(&mut *self.summary.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with(&self, entity: usize, act: impl FnOnce(&mut Summary, &mut EntitySummary)) {
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = &self.names[entity];
+        let mut of = match summary.entities.iter().position(|of| of.entity == *name) {
+            Some(at) => std::mem::take(&mut summary.entities[at]),
+            None => {
+                summary.entities.push(EntitySummary::default());
+                EntitySummary { entity: name.clone(), ..EntitySummary::default() }
+            }
+        };
+        act(&mut summary, &mut of);
+        match summary.entities.iter().position(|of| of.entity == *name || of.entity.is_empty()) {
+            Some(at) => summary.entities[at] = of,
+            None => summary.entities.push(of),
+        }
+    }
+}

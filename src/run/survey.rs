@@ -1,0 +1,192 @@
+//! Feeds the census: the accounts that V2 has, then the keys and contact columns of all entities with accounts.
+//!
+//! The census always sees all rows, also of entities and rows that this invocation does not migrate: decisions must
+//! not depend on `--entities` or `--filter`, so that a pilot run of one part and a full run later end like one run.
+
+use futures_util::TryStreamExt;
+use sqlx::PgConnection;
+
+use super::broken;
+use crate::census::{
+    Census, Contact, EmailClaim, Existing, ExistingAccount, People, PhoneClaim, Rules, Survey,
+};
+use crate::error::{Error, Result};
+use crate::identity::{email, phone};
+use crate::migrator::EntityIds;
+use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
+use crate::row::{Row, Rows};
+use crate::source::{Snapshot, quoted};
+use crate::target::postgres::table;
+
+/// Takes the census; also returns each entity's number of rows, where it was counted on the way.
+pub async fn take(
+    snapshot: &mut Snapshot,
+    control: &mut PgConnection,
+    plan: &Plan,
+    ids: &[EntityIds],
+    into_existing: bool,
+    place: &str,
+) -> Result<(Census, Vec<Option<u64>>)> {
+    let mut counts = vec![None; plan.entities.len()];
+    let Some(accounts) = &plan.accounts else { return Ok((Census::empty(), counts)) };
+    let rules = Rules::new(accounts)?;
+    let region = rules.phone_region.clone();
+    let existing = existing(control, accounts, into_existing, place).await?;
+    let people = plan.entities.iter().zip(ids);
+    let people =
+        people.map(|(entity, ids)| People { name: entity.name.clone(), ids: ids.maker.clone() }).collect();
+    let mut survey = Survey::new(rules, people, existing);
+    for (index, entity) in plan.entities.iter().enumerate() {
+        let Some(spec) = &entity.account else { continue };
+        let contact = ContactColumns::new(entity, spec);
+        let mut rows = 0_u64;
+        snapshot
+            .read(&entity.source, Some(&contact.names), None, async |line| {
+                let row = contact.parse(line)?;
+                let row = row.row(0);
+                rows += 1;
+                let key = row.text(0).ok_or_else(|| null_key(entity))?;
+                let email = contact
+                    .text(&row, contact.email)
+                    .map_or(email::Email::Missing, |text| email::normalise(&text));
+                let phone = contact.text(&row, contact.phone);
+                let phone = phone.map_or(phone::Phone::Missing, |text| phone::normalise(&text, &region));
+                survey.push(
+                    index,
+                    &Contact {
+                        key: &key,
+                        email: EmailClaim::from(&email),
+                        phone: PhoneClaim::from(&phone),
+                        has_account: contact.has_account(&row),
+                        account: None,
+                    },
+                );
+                Ok(true)
+            })
+            .await?;
+        counts[index] = Some(rows);
+    }
+    let mut close_look = survey.clashes();
+    if close_look.needed() {
+        for (index, entity) in plan.entities.iter().enumerate() {
+            let Some(spec) = &entity.account else { continue };
+            let contact = ContactColumns::new(entity, spec);
+            snapshot
+                .read(&entity.source, Some(&contact.names), None, async |line| {
+                    let row = contact.parse(line)?;
+                    let row = row.row(0);
+                    let key = row.text(0).ok_or_else(|| null_key(entity))?;
+                    let email = contact.text(&row, contact.email);
+                    close_look.push(index, &key, email.as_deref(), contact.name(&row).as_deref());
+                    Ok(true)
+                })
+                .await?;
+        }
+    }
+    Ok((close_look.decide(), counts))
+}
+
+fn null_key(entity: &Entity) -> Error {
+    Error::failed(format!("{}: a row of V1 has no key ({} is null)", entity.name, entity.source.key))
+        .help("choose a key column that is unique and not null, or leave such rows out in the query")
+}
+
+/// The few columns that the census reads, by their position in the narrowed query.
+struct ContactColumns<'e> {
+    names: Vec<&'e str>,
+    email: Option<usize>,
+    phone: Option<usize>,
+    when: Option<usize>,
+    name: Vec<usize>,
+}
+
+impl<'e> ContactColumns<'e> {
+    fn new(entity: &'e Entity, spec: &AccountSpec) -> Self {
+        let source = &entity.source;
+        let mut names: Vec<&str> = vec![&source.key];
+        let mut add = |column: usize| {
+            names.push(&source.columns[column].name);
+            names.len() - 1
+        };
+        let email = spec.email.map(&mut add);
+        let phone = spec.phone.map(&mut add);
+        let when = spec.when.map(&mut add);
+        let name = match &spec.name {
+            NameColumns::Full(column) => vec![add(*column)],
+            NameColumns::Parts { first, middle, last } => {
+                [Some(*first), *middle, Some(*last)].into_iter().flatten().map(&mut add).collect()
+            }
+        };
+        Self { names, email, phone, when, name }
+    }
+
+    fn parse(&self, line: &[u8]) -> Result<Rows> {
+        let mut rows = Rows::new(self.names.len());
+        if rows.push(line) { Ok(rows) } else { Err(broken("V1 sent a row with another number of columns")) }
+    }
+
+    fn text<'r>(&self, row: &Row<'r>, column: Option<usize>) -> Option<std::borrow::Cow<'r, str>> {
+        column.and_then(|column| row.filled(column))
+    }
+
+    fn has_account(&self, row: &Row<'_>) -> bool {
+        self.when.is_none_or(|column| row.filled(column).is_some())
+    }
+
+    fn name(&self, row: &Row<'_>) -> Option<String> {
+        let parts: Vec<_> = self.name.iter().filter_map(|&column| row.filled(column)).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+}
+
+/// The accounts that V2 has. Those that the ledger does not name are somebody else's.
+async fn existing(
+    control: &mut PgConnection,
+    accounts: &Accounts,
+    into_existing: bool,
+    place: &str,
+) -> Result<Existing> {
+    let mut existing = Existing::new(&accounts.phone_region);
+    let column = |name: &Option<String>| {
+        name.as_deref().map_or_else(|| "null".to_owned(), |name| format!("account.{}::text", quoted(name)))
+    };
+    let sql = format!(
+        "copy (select account.{id}::text, {}, {}, {}, known.account_id is not null from {table} as account \
+         left join (select distinct account_id from v1v2.ledger where account_id is not null) as known \
+         on known.account_id = account.{id}::text) to stdout",
+        column(&accounts.email_column),
+        column(&accounts.phone_column),
+        column(&accounts.username_column),
+        id = quoted(&accounts.id_column),
+        table = table(&accounts.table),
+    );
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    let mut foreign = 0_u64;
+    {
+        let mut lines = control.copy_out_raw(&sql).await.map_err(failed)?;
+        while let Some(line) = lines.try_next().await.map_err(failed)? {
+            let mut rows = Rows::new(5);
+            if !rows.push(&line) {
+                return Err(broken("V2 sent an account with another number of columns"));
+            }
+            let row = rows.row(0);
+            let ours = row.raw(4) == Some(b"t");
+            foreign += u64::from(!ours);
+            existing.push(&ExistingAccount {
+                id: &row.text(0).unwrap_or_default(),
+                email: row.text(1).as_deref(),
+                phone: row.text(2).as_deref(),
+                username: row.text(3).as_deref(),
+                ours,
+            });
+        }
+    }
+    if foreign > 0 && !into_existing {
+        return Err(Error::refused(format!(
+            "{place}: {} has {foreign} accounts that no run of v1v2 made",
+            accounts.table.name
+        ))
+        .help("`--into-existing` migrates beside them: their emails, phones and user names stay theirs"));
+    }
+    Ok(existing)
+}

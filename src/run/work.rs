@@ -1,0 +1,259 @@
+//! The writing half of a run: takes chunks in order, converts them, and commits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinSet;
+
+use super::read::Chunk;
+use super::{Shared, Sink, broken};
+use crate::census::{Census, Decision, Outcome as Decided};
+use crate::error::Result;
+use crate::ledger::{Line, Outcome, Reject};
+use crate::migrator::{Account, Context, Definition, Migrator, Note, Person, Records};
+use crate::password::Job;
+use crate::target::Batch;
+use crate::target::postgres::trial::Trial;
+
+/// Chunks that are read ahead of the writers. With passwords on this is what keeps the hash pool busy while the
+/// writers commit; it bounds memory, since a chunk is bounded in bytes.
+const READ_AHEAD: usize = 4;
+
+/// Which accounts are in V2: one bit each.
+pub(super) struct AccountBits(Vec<AtomicU64>);
+
+impl AccountBits {
+    /// What the census found in V2.
+    pub fn new(census: &Census) -> Self {
+        let bits = Self((0..census.account_slots().div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
+        census.accounts_in_v2().for_each(|account| bits.insert(account));
+        bits
+    }
+
+    pub fn contains(&self, account: u32) -> bool {
+        let word = &self.0[account as usize / 64];
+        word.load(Ordering::Acquire) & (1 << (account % 64)) != 0
+    }
+
+    pub fn insert(&self, account: u32) {
+        self.0[account as usize / 64].fetch_or(1 << (account % 64), Ordering::AcqRel);
+    }
+}
+
+/// The writers of a run.
+pub(super) struct Workers(JoinSet<Result<Option<Trial>>>);
+
+impl Workers {
+    /// Waits for all writers; returns the first error, or the dry run's tables.
+    pub async fn finish(mut self) -> Result<Option<Trial>> {
+        let mut first = Ok(None);
+        while let Some(ended) = self.0.join_next().await {
+            // A panic is an error of the run, never "done".
+            let ended = ended.unwrap_or_else(|_| Err(broken("a writer panicked")));
+            match (&first, ended) {
+                (Ok(_), Err(error)) => first = Err(error),
+                (Ok(None), Ok(trial)) => first = Ok(trial),
+                _ => {}
+            }
+        }
+        first
+    }
+}
+
+/// Starts one writer for each sink.
+pub(super) fn start(shared: Arc<Shared>, sinks: Vec<Sink>) -> (Sender<Chunk>, Workers) {
+    let (sender, receiver) = channel(READ_AHEAD);
+    let receiver = Arc::new(Mutex::new(receiver));
+    let mut workers = JoinSet::new();
+    for sink in sinks {
+        let shared = shared.clone();
+        let receiver = receiver.clone();
+        workers.spawn(async move {
+            // However the writer ends, the others must not wait for its chunk.
+            let worked = write(&shared, &receiver, sink).await;
+            if worked.is_err() {
+                shared.gate.fail();
+                receiver.lock().await.close();
+            }
+            worked
+        });
+    }
+    (sender, Workers(workers))
+}
+
+async fn write(
+    shared: &Arc<Shared>,
+    receiver: &Mutex<Receiver<Chunk>>,
+    mut sink: Sink,
+) -> Result<Option<Trial>> {
+    loop {
+        let next = receiver.lock().await.recv().await;
+        let Some(mut chunk) = next else { break };
+        let phase = chunk.phase;
+        let mut passwords = match chunk.passwords.take() {
+            Some((rows, hashes)) => {
+                let hashes = hashes.wait().await?;
+                rows.into_iter().zip(hashes.iter().map(|hash| hash.phc())).collect()
+            }
+            None => HashMap::new(),
+        };
+        if !shared.gate.enter(phase).await {
+            // Another writer has failed, and its error is the one to report.
+            break;
+        }
+        hash_unforeseen(shared, &chunk, &mut passwords).await?;
+        let decisions = std::mem::take(&mut chunk.decisions);
+        let mut batch = tokio::task::block_in_place(|| convert(shared, chunk, &decisions, &passwords))?;
+        match &mut sink {
+            Sink::Real(writer) => writer.commit(&mut batch).await?,
+            Sink::Trial(trial) => trial.commit(&mut batch).await?,
+        }
+        remember(shared, &batch, &decisions);
+        shared.gate.done(phase);
+    }
+    match sink {
+        Sink::Real(writer) => {
+            writer.close().await;
+            Ok(None)
+        }
+        Sink::Trial(trial) => Ok(Some(*trial)),
+    }
+}
+
+/// Whether this row, if it is migrated now, creates its account.
+fn creates(shared: &Shared, decision: Option<&Decision>) -> Option<uuid::Uuid> {
+    match decision?.outcome {
+        Decided::Account(account) if !shared.exists.contains(account.number) => Some(account.id),
+        _ => None,
+    }
+}
+
+/// Passwords of accounts whose founder was rejected: the person's next row creates them, which nobody foresaw.
+async fn hash_unforeseen(shared: &Shared, chunk: &Chunk, passwords: &mut HashMap<u32, String>) -> Result<()> {
+    let Some(pool) = &shared.passwords else { return Ok(()) };
+    let unforeseen: Vec<(u32, uuid::Uuid)> = (0_u32..)
+        .zip(&chunk.decisions)
+        .filter_map(|(row, decision)| Some((row, creates(shared, decision.as_ref())?)))
+        .filter(|(row, _)| !passwords.contains_key(row))
+        .collect();
+    if unforeseen.is_empty() {
+        return Ok(());
+    }
+    let jobs = unforeseen.iter().map(|(_, id)| Job { account_id: id.to_string() }).collect();
+    let hashes = pool.submit(jobs).wait().await?;
+    passwords.extend(unforeseen.iter().map(|(row, _)| *row).zip(hashes.iter().map(|hash| hash.phc())));
+    Ok(())
+}
+
+/// Converts a chunk. Pure but for reading what earlier chunks have left in `shared`.
+fn convert(
+    shared: &Shared,
+    chunk: Chunk,
+    decisions: &[Option<Decision>],
+    passwords: &HashMap<u32, String>,
+) -> Result<Batch> {
+    let entity = &shared.plan.entities[chunk.entity];
+    let migrator = Definition::new(shared.plan.clone(), chunk.entity);
+    let mut records = Records::new(entity);
+    let mut lines = Vec::with_capacity(chunk.rows.len());
+    let keys = chunk.keys.into_iter().zip(chunk.hashes).zip(decisions);
+    for (number, ((key, source_hash), decision)) in (0_u32..).zip(keys) {
+        let row = chunk.rows.row(number as usize);
+        let mut account_id = None;
+        let mut merged = false;
+        let converted = (|| {
+            let mut context = Context {
+                plan: &shared.plan,
+                ids: &shared.ids,
+                references: &shared.references,
+                lookups: &shared.lookups,
+                entity: chunk.entity,
+                number,
+                key: &key,
+                person: None,
+                now: &shared.now,
+            };
+            let person = match (decision, &entity.account) {
+                (Some(decision), Some(spec)) => match decision.outcome {
+                    Decided::WithoutAccount => None,
+                    Decided::Rejected(code) => return Err(Reject::new(code.as_str(), code.reason())),
+                    Decided::Account(account) => {
+                        let account = Account {
+                            of: account,
+                            creates: !shared.exists.contains(account.number),
+                            mode: shared.settings.passwords,
+                            password_hash: passwords.get(&number).map(String::as_str),
+                            pretend: shared.dry_run,
+                            census: &shared.census,
+                        };
+                        merged = !account.creates;
+                        account_id = Some(account.of.id.to_string());
+                        Some(Person::of(&row, spec, &account, &context, &mut records.notes)?)
+                    }
+                },
+                _ => None,
+            };
+            context.person = person.as_ref();
+            migrator.convert(&row, &context, &mut records)
+        })();
+        match converted {
+            Ok(()) => {
+                if let Some(decision) = decision {
+                    add_conflicts(shared, *decision, number, &mut records);
+                }
+                let outcome = if merged { Outcome::Merged } else { Outcome::Migrated };
+                let target_id = Some(shared.ids[chunk.entity].id(&key));
+                lines.push(Line { key, outcome, source_hash, account_id, target_id, reject: None });
+            }
+            Err(reject) => {
+                records.take_back(number);
+                let reject = Some(reject);
+                let outcome = Outcome::Rejected;
+                lines.push(Line { key, outcome, source_hash, account_id: None, target_id: None, reject });
+            }
+        }
+    }
+    let (rows, again) = (chunk.rows, chunk.again);
+    Ok(Batch { entity: chunk.entity, name: entity.name.clone(), rows, lines, again, records })
+}
+
+/// What the census has to tell about the row.
+fn add_conflicts(shared: &Shared, decision: Decision, row: u32, records: &mut Records) {
+    for conflict in shared.census.conflicts(decision) {
+        let other = conflict.other.map(|other| {
+            let name = shared.plan.entities[other.entity].name.clone();
+            (name, other.key.unwrap_or_default().to_owned())
+        });
+        records.notes.push(Note {
+            row,
+            kind: conflict.kind.as_str().to_owned(),
+            decision: conflict.settlement.as_str().to_owned(),
+            other,
+            detail: None,
+        });
+    }
+}
+
+/// The chunk is in V2: what it brought can be referred to from now on.
+fn remember(shared: &Shared, batch: &Batch, decisions: &[Option<Decision>]) {
+    let written =
+        batch.lines.iter().filter(|line| matches!(line.outcome, Outcome::Migrated | Outcome::Merged));
+    shared.references.add(batch.entity, written.map(|line| line.key.as_str()));
+    let mut accounts = 0;
+    for (line, decision) in batch.lines.iter().zip(decisions) {
+        if let (Outcome::Migrated, Some(Decided::Account(account))) =
+            (line.outcome, decision.map(|decision| decision.outcome))
+        {
+            shared.exists.insert(account.number);
+            accounts += 1;
+        }
+    }
+    shared.summary.written(batch, accounts);
+    shared.observer.advance(&batch.name, batch.lines.len() as u64);
+    if let Some(pool) = &shared.passwords {
+        shared.observer.hashed(pool.hashed(), pool.submitted());
+    }
+}

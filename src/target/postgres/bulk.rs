@@ -1,0 +1,226 @@
+//! Bulk load: an empty V2 is filled without the foreign keys and indexes that only cost during the load.
+//!
+//! Checking a foreign key costs a look-up per row, and every further index a write per row; both are several times
+//! cheaper to make once the rows are there. What is taken away is recorded in `v1v2.dropped`, with its exact
+//! definition, in the transaction that takes it away, so that a killed run leaves a V2 that knows what it lacks:
+//! running again, `rollback` and `repair` bring it back. Taken away are the foreign keys of the tables written, their
+//! indexes that are not unique, and unique ones whose columns are all derived by us; a unique index that guards
+//! against rows of others stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+
+use super::table;
+use crate::connect::{self, Side};
+use crate::error::{Error, Result};
+use crate::plan::{AccountField, Fill, Plan, TableName, When};
+use crate::settings::Settings;
+use crate::source::quoted;
+
+/// Something that was taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    no: i32,
+    kind: String,
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub name: String,
+    definition: String,
+}
+
+/// Whether all tables that the plan writes are empty.
+pub async fn is_empty(connection: &mut PgConnection, plan: &Plan, place: &str) -> Result<bool> {
+    let tables: BTreeSet<_> =
+        plan.entities.iter().flat_map(|entity| &entity.writes).map(|write| &write.table).collect();
+    if tables.is_empty() {
+        return Ok(false);
+    }
+    let any: Vec<_> = tables.iter().map(|name| format!("exists (select from {})", table(name))).collect();
+    let any: bool = sqlx::query_scalar(AssertSqlSafe(format!("select {}", any.join(" or "))))
+        .fetch_one(connection)
+        .await
+        .map_err(|error| Error::database(place, &error))?;
+    Ok(!any)
+}
+
+/// Takes away what only costs during the load; returns how many objects.
+pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run: i32) -> Result<usize> {
+    let mut tables: BTreeMap<&TableName, BTreeSet<&str>> = BTreeMap::new();
+    for write in plan.entities.iter().flat_map(|entity| &entity.writes) {
+        let derived = tables.entry(&write.table).or_default();
+        for column in &write.columns {
+            if is_derived(&column.fill, write.when) {
+                derived.insert(&column.name);
+            }
+        }
+    }
+    let mut transaction = connection.begin().await.map_err(|error| Error::database(place, &error))?;
+    let mut count = 0;
+    for (name, derived) in tables {
+        let found = sqlx::query(DROPPABLE)
+            .bind(&name.schema)
+            .bind(&name.name)
+            .bind(derived.iter().copied().collect::<Vec<_>>())
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(|error| Error::database(place, &error))?;
+        for row in found {
+            let text = |index: usize| {
+                row.try_get::<String, _>(index).map_err(|error| Error::database(place, &error))
+            };
+            let (kind, object, definition) = (text(0)?, text(1)?, text(2)?);
+            sqlx::query(
+                "insert into v1v2.dropped (kind, schema_name, table_name, name, definition, run) \
+                 values ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(&kind)
+            .bind(&name.schema)
+            .bind(&name.name)
+            .bind(&object)
+            .bind(&definition)
+            .bind(run)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| Error::database(place, &error))?;
+            let sql = match kind.as_str() {
+                "index" => format!("drop index {}.{}", quoted(&name.schema), quoted(&object)),
+                _ => format!("alter table {} drop constraint {}", table(name), quoted(&object)),
+            };
+            let dropped = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await;
+            dropped.map_err(|error| {
+                Error::database(place, &error)
+                    .help("`--no-bulk` loads with all indexes and foreign keys in place")
+            })?;
+            count += 1;
+        }
+    }
+    transaction.commit().await.map_err(|error| Error::database(place, &error))?;
+    Ok(count)
+}
+
+/// Whether no row of somebody else can have the same value: an id of ours, made from entity and key.
+fn is_derived(fill: &Fill, when: When) -> bool {
+    match fill {
+        Fill::Id | Fill::DerivedId(_) | Fill::Account(AccountField::Id | AccountField::Scope) => true,
+        Fill::Reference { .. } => true,
+        Fill::Lookup { .. } => matches!(when, When::Role | When::Each(_)),
+        _ => false,
+    }
+}
+
+/// Foreign keys first: a unique index cannot go while one depends on it. Indexes that a foreign key of a table that
+/// is not written uses, replica identities and invalid indexes are left alone.
+const DROPPABLE: &str = "
+with target as (select format('%I.%I', $1::text, $2::text)::regclass as relation)
+select kind, name, definition from (
+  select 1 as rank, 'foreign key' as kind, conname::text as name, pg_get_constraintdef(c.oid) as definition
+  from pg_constraint c, target where conrelid = relation and contype = 'f' and conparentid = 0
+  union all
+  select 2, 'index', i.relname::text, pg_get_indexdef(x.indexrelid)
+  from pg_index x join pg_class i on i.oid = x.indexrelid, target
+  where x.indrelid = relation and x.indisvalid and not x.indisprimary and not x.indisreplident
+    and not exists (select from pg_constraint c where c.conindid = x.indexrelid)
+    and not exists (select from pg_inherits where inhrelid = x.indexrelid)
+    and (not x.indisunique or (x.indexprs is null and not exists (
+      select from unnest(x.indkey[0:x.indnkeyatts - 1]) as key(attnum)
+      join pg_attribute a on a.attrelid = relation and a.attnum = key.attnum
+      where a.attname::text <> all ($3))))
+) as found order by rank, name";
+
+/// What was taken away and is not back yet.
+pub async fn missing(connection: &mut PgConnection, place: &str) -> Result<Vec<Dropped>> {
+    let rows = sqlx::query(
+        "select no, kind, schema_name, table_name, name, definition from v1v2.dropped order by no",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
+    let read = |row: &sqlx::postgres::PgRow| -> sqlx::Result<Dropped> {
+        Ok(Dropped {
+            no: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            table: TableName { schema: row.try_get(2)?, name: row.try_get(3)? },
+            name: row.try_get(4)?,
+            definition: row.try_get(5)?,
+        })
+    };
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(|error| Error::database(place, &error))
+}
+
+/// Brings everything back: indexes side by side, then foreign keys, first unvalidated (which is instant), then
+/// validated side by side. `each` is told what is being made.
+pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str)) -> Result<usize> {
+    let mut connection = connect::postgres(Side::V2, settings).await?;
+    let missing = missing(&mut connection, place).await?;
+    let count = missing.len();
+    let (foreign_keys, indexes): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|of| of.kind == "foreign key");
+    let connections = settings.writers.max(1);
+    side_by_side(settings, place, connections, indexes, &each, |object| object.definition.clone()).await?;
+    for object in &foreign_keys {
+        let not_valid = if object.definition.ends_with("NOT VALID") { "" } else { " not valid" };
+        let sql = format!(
+            "do $restore$ begin if not exists (select from pg_constraint where conname = {name} \
+             and conrelid = {relation}::regclass) then \
+             alter table {table} add constraint {quoted} {definition}{not_valid}; end if; end $restore$",
+            name = crate::ledger::literal(&object.name),
+            relation = crate::ledger::literal(&table(&object.table)),
+            table = table(&object.table),
+            quoted = quoted(&object.name),
+            definition = object.definition,
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .map_err(|error| Error::database(place, &error))?;
+    }
+    connection.close().await.map_err(|error| Error::database(place, &error))?;
+    side_by_side(settings, place, connections, foreign_keys, &each, |object| {
+        if object.definition.ends_with("NOT VALID") {
+            return "select".to_owned();
+        }
+        format!("alter table {} validate constraint {}", table(&object.table), quoted(&object.name))
+    })
+    .await?;
+    Ok(count)
+}
+
+/// Makes objects over several connections, each together with taking its line out of `v1v2.dropped`.
+async fn side_by_side(
+    settings: &Arc<Settings>,
+    place: &str,
+    connections: usize,
+    objects: Vec<Dropped>,
+    each: &impl Fn(&str),
+    sql_of: impl Fn(&Dropped) -> String,
+) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let queue = std::sync::Mutex::new(objects.into_iter());
+    let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+    let worker = async || -> Result<()> {
+        let mut connection = connect::postgres(Side::V2, settings).await?;
+        while let Some(object) = next() {
+            each(&object.name);
+            let sql = format!(
+                "begin; set local maintenance_work_mem = '256MB'; {}; delete from v1v2.dropped where no = {}; commit",
+                sql_of(&object),
+                object.no
+            );
+            let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
+            made.map_err(|error| {
+                let what = format!("{place}: {} {:?} could not be brought back", object.kind, object.name);
+                let reason = Error::database("", &error).message().trim_start_matches(": ").to_owned();
+                Error::failed(format!("{what}: {reason}"))
+                    .help("repair the rows, then run `v1v2 repair`; `v1v2 status` lists what is missing")
+            })?;
+        }
+        connection.close().await.map_err(|error| Error::database(place, &error))
+    };
+    let workers = (0..connections).map(|_| worker());
+    futures_util::future::try_join_all(workers).await.map(drop)
+}

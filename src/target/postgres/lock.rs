@@ -1,0 +1,196 @@
+//! One run per V2 at a time, and its record.
+//!
+//! Two things together: an advisory lock, which the server takes away when the holder's connection dies, and the row
+//! in `v1v2.lock`, which says who it is and which every chunk's transaction checks. So a run whose connection was
+//! lost cannot go on writing once another one has begun.
+
+use std::sync::Arc;
+
+use sqlx::{Connection, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::connect::{self, Side};
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+
+/// Key of the advisory lock: the bytes of "v1v2" and a version. Advisory locks belong to one database.
+const ADVISORY_KEY: i64 = 0x7631_7632_0001;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It did all it was to do.
+    Done,
+    /// It stopped with an error.
+    Failed,
+    /// The user stopped it.
+    Interrupted,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What is recorded when a run begins.
+#[derive(Debug, Clone, Default)]
+pub struct RunRecord {
+    /// The command: `migrate`, `rollback`, `repair`.
+    pub command: &'static str,
+    /// Its arguments, without secrets.
+    pub arguments: Vec<String>,
+    /// V1's system identifier, where the role may read it.
+    pub source_system: Option<String>,
+    /// V1's database.
+    pub source_database: Option<String>,
+}
+
+/// The right to write to V2. Its connection does nothing but hold the lock and keep the run's record.
+pub struct RunLock {
+    connection: PgConnection,
+    place: String,
+    /// The run's number: what ledger lines hold.
+    pub number: i32,
+    /// The run's id (UUIDv7).
+    pub id: Uuid,
+}
+
+impl RunLock {
+    /// Takes the lock and records the run, or refuses and says who holds it.
+    pub async fn take(settings: &Arc<Settings>, place: &str, record: &RunRecord) -> Result<Self> {
+        let mut connection = connect::postgres(Side::V2, settings).await?;
+        let failed = |error: sqlx::Error| Error::database(place, &error);
+        require_control_schema(&mut connection, place).await?;
+        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(ADVISORY_KEY)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+        if !locked {
+            return Err(held(&mut connection, place).await?);
+        }
+        require_same_source(&mut connection, place, record).await?;
+        let id = Uuid::now_v7();
+        let number: i32 = sqlx::query_scalar(
+            "with over as (update v1v2.runs set state = 'failed', finished_at = clock_timestamp(), \
+                             error = 'the program ended without a word (killed, or its machine went down)' \
+                           where state = 'running'), \
+                  begun as (insert into v1v2.runs (id, command, arguments, tool_version, source_system, source_database) \
+                            values ($1, $2, $3, $4, $5, $6) returning no), \
+                  holder as (insert into v1v2.lock (single, run, holder, pid) \
+                             select true, no, $7, pg_backend_pid() from begun \
+                             on conflict (single) do update set run = excluded.run, holder = excluded.holder, \
+                               pid = excluded.pid, since = clock_timestamp()) \
+             select no from begun",
+        )
+        .bind(id)
+        .bind(record.command)
+        .bind(&record.arguments)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(&record.source_system)
+        .bind(&record.source_database)
+        .bind(holder())
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failed)?;
+        Ok(Self { connection, place: place.to_owned(), number, id })
+    }
+
+    /// Records how the run ended and gives the lock back. `counts` is a JSON object.
+    pub async fn release(
+        mut self,
+        state: State,
+        error: Option<&str>,
+        counts: &serde_json::Value,
+    ) -> Result<()> {
+        let place = &self.place;
+        sqlx::query(
+            "with ended as (update v1v2.runs set finished_at = clock_timestamp(), state = $2, error = $3, \
+                              counts = $4::text::jsonb where no = $1) \
+             delete from v1v2.lock where run = $1",
+        )
+        .bind(self.number)
+        .bind(state.as_str())
+        .bind(error)
+        .bind(counts.to_string())
+        .execute(&mut self.connection)
+        .await
+        .map_err(|error| Error::database(place, &error))?;
+        self.connection.close().await.map_err(|error| Error::database(place, &error))
+    }
+
+    /// The connection that holds the lock, for statements of the run's own bookkeeping.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+/// Refuses a V2 that `setup` has not prepared.
+pub async fn require_control_schema(connection: &mut PgConnection, place: &str) -> Result<()> {
+    let there: bool = sqlx::query_scalar("select to_regclass('v1v2.ledger') is not null")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| Error::database(place, &error))?;
+    if there {
+        return Ok(());
+    }
+    Err(Error::refused(format!("{place} has no schema v1v2: it was not set up for a migration"))
+        .help("run `v1v2 setup` first"))
+}
+
+/// A ledger describes one source: lines of another V1 would be taken for rows that are gone.
+async fn require_same_source(connection: &mut PgConnection, place: &str, record: &RunRecord) -> Result<()> {
+    let Some(database) = &record.source_database else { return Ok(()) };
+    let row = sqlx::query(
+        "select source_system, source_database from v1v2.runs \
+         where source_database is not null and no in (select run from v1v2.ledger) \
+           and (source_database <> $1 or source_system <> $2) limit 1",
+    )
+    .bind(database)
+    .bind(&record.source_system)
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
+    let Some(row) = row else { return Ok(()) };
+    let other: String = row.try_get(1).map_err(|error| Error::database(place, &error))?;
+    let system: Option<String> = row.try_get(0).map_err(|error| Error::database(place, &error))?;
+    let cluster = system.map(|system| format!(" of the cluster {system}")).unwrap_or_default();
+    Err(Error::refused(format!(
+        "the ledger in {place} was made from another V1: the database {other:?}{cluster}, not {database:?} of this one"
+    ))
+    .help("point V1_DATABASE_URL at that database, or use another V2 (or `v1v2 setup --clean`, which empties this one)"))
+}
+
+async fn held(connection: &mut PgConnection, place: &str) -> Result<Error> {
+    let row = sqlx::query(
+        "select l.holder, to_char(r.started_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC', r.command, r.id::text \
+         from v1v2.lock l join v1v2.runs r on r.no = l.run",
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
+    let who = match row {
+        Some(row) => {
+            let text = |index: usize| row.try_get::<String, _>(index).unwrap_or_default();
+            format!("`{}` of {} (run {}, since {})", text(2), text(0), text(3), text(1))
+        }
+        None => "a run that is just beginning or ending".to_owned(),
+    };
+    Ok(Error::refused(format!("{place} is in use by another run: {who}")).help(
+        "wait until it has ended; if its program is dead, the server frees the lock by itself within moments",
+    ))
+}
+
+/// Who this program is, for the one who finds V2 locked.
+fn holder() -> String {
+    let user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+    let host =
+        std::fs::read_to_string("/etc/hostname").map(|name| name.trim().to_owned()).unwrap_or_default();
+    format!("{user}@{host}, process {}", std::process::id())
+}

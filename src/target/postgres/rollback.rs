@@ -1,0 +1,208 @@
+//! Takes a run back: exactly what it made, in reverse order, and nothing that somebody has edited since.
+//!
+//! A ledger line holds the transaction that wrote the row's records, and every row of Postgres holds the transaction
+//! that wrote it last (`xmin`). Where the two agree, nobody has touched the record since, and it goes; where they do
+//! not, the record stays and is listed. This costs nothing while loading. A dump and restore of V2 gives every row a
+//! new `xmin`: then everything counts as edited, which keeps too much rather than too little.
+//!
+//! An entity is rolled back in chunks, last entity first, each chunk's records and ledger lines in one transaction,
+//! so a rollback that was killed goes on when it is run again.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+
+use super::{bulk, table};
+use crate::error::{Error, Result};
+use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, TableName, When, Write};
+use crate::source::quoted;
+
+/// Ledger lines in one transaction.
+const CHUNK: i64 = 5_000;
+
+/// What a rollback did.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct RolledBack {
+    /// The run that was taken back: its number in V2.
+    pub run: i32,
+    /// Its id.
+    pub id: String,
+    /// Rows removed, by table.
+    pub removed: Vec<(String, u64)>,
+    /// Rows that somebody has edited since, and that stay: table and id.
+    pub kept: Vec<(String, String)>,
+    /// Ledger lines taken back.
+    pub lines: u64,
+}
+
+/// The run to take back: the one with this id, or the last one that wrote something.
+pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &str) -> Result<(i32, String)> {
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    let row = match id {
+        Some(id) => {
+            let uuid = uuid::Uuid::parse_str(id).map_err(|_| {
+                Error::usage(format!("--run {id:?} is not a run's id")).help("`v1v2 status` lists the runs with their ids")
+            })?;
+            let found = sqlx::query("select no, id::text, state from v1v2.runs where id = $1 and command = 'migrate'")
+                .bind(uuid)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(failed)?;
+            found.ok_or_else(|| {
+                Error::usage(format!("{place} knows no migration run {id}"))
+                    .help("`v1v2 status` lists the runs with their ids")
+            })?
+        }
+        None => sqlx::query(
+            "select no, id::text, state from v1v2.runs r where command = 'migrate' and state <> 'rolled_back' \
+             and exists (select from v1v2.ledger where run = r.no) order by no desc limit 1",
+        )
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| Error::refused(format!("{place} has no run that could be rolled back")))?,
+    };
+    let state: String = row.try_get(2).map_err(failed)?;
+    if state == "rolled_back" {
+        return Err(Error::refused("that run was rolled back already"));
+    }
+    Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))
+}
+
+/// Takes the run back. `advance` is told how many ledger lines are done.
+pub async fn rollback(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    run: (i32, String),
+    place: &str,
+    advance: impl Fn(&str, u64),
+) -> Result<RolledBack> {
+    let mut result = RolledBack { run: run.0, id: run.1, ..RolledBack::default() };
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    for entity in plan.entities.iter().rev() {
+        loop {
+            let mut transaction = connection.begin().await.map_err(failed)?;
+            // Last key first: what refers to an earlier row of the same entity goes before it.
+            let taken = sqlx::query(
+                "create temporary table taken on commit drop as \
+                 select key, outcome::text as outcome, txid, account_id, target_id from v1v2.ledger \
+                 where run = $1 and entity = $2 order by key desc limit $3",
+            )
+            .bind(result.run)
+            .bind(&*entity.name)
+            .bind(CHUNK)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?
+            .rows_affected();
+            if taken == 0 {
+                transaction.rollback().await.map_err(failed)?;
+                break;
+            }
+            sqlx::raw_sql("analyze taken").execute(&mut *transaction).await.map_err(failed)?;
+            for write in entity.writes.iter().rev() {
+                take_back(&mut transaction, entity, write, &mut result, place).await?;
+            }
+            sqlx::query(
+                "with gone as (delete from v1v2.conflicts c using taken t where c.entity = $1 and c.key = t.key) \
+                 delete from v1v2.ledger l using taken t where l.entity = $1 and l.key = t.key",
+            )
+            .bind(&*entity.name)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+            result.lines += taken;
+            advance(&entity.name, taken);
+        }
+    }
+    sqlx::query("update v1v2.runs set state = 'rolled_back' where no = $1")
+        .bind(result.run)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    // What decides about future ids is forgotten with the last line, so that V2 is as it was.
+    sqlx::query(
+        "delete from v1v2.entities e where not exists (select from v1v2.ledger l where l.entity = e.entity)",
+    )
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    Ok(result)
+}
+
+/// Removes one write's rows of the chunk that nobody has touched, and lists the others.
+async fn take_back(
+    connection: &mut PgConnection,
+    entity: &Entity,
+    write: &Write,
+    result: &mut RolledBack,
+    place: &str,
+) -> Result<()> {
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    let Some((column, type_name, ledger_id)) = belongs_by(entity, write) else {
+        return Err(Error::failed(format!(
+            "{}: nothing in {} says which row of V1 its rows belong to, so they cannot be rolled back",
+            entity.name, write.table.name
+        ))
+        .help("write this row's id or its account's id into a column of that table"));
+    };
+    // An account goes only with the row that created it.
+    let outcome = if write.when == When::Account { "'m'" } else { "'m', 'g'" };
+    let of = format!("record.{} = t.{ledger_id}::{type_name} and t.outcome in ({outcome})", quoted(column));
+    // An `xmin` is the lower half of a transaction's number.
+    let untouched = "record.xmin::text::bigint = (t.txid & 4294967295)";
+    let name = table(&write.table);
+    let removed = sqlx::raw_sql(AssertSqlSafe(format!(
+        "delete from {name} as record using taken t where {of} and {untouched}"
+    )))
+    .execute(&mut *connection)
+    .await
+    .map_err(|error| {
+        Error::database(place, &error).help(
+            "rows outside the migration refer to rows of this run; remove those first, then run the same rollback again",
+        )
+    })?
+    .rows_affected();
+    count(&mut result.removed, &write.table, removed);
+    let same_transaction_only =
+        if write.when == When::Role { format!(" and {untouched}") } else { String::new() };
+    let kept: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select record.{}::text from {name} as record join taken t on {of}{same_transaction_only} order by 1",
+        quoted(column)
+    )))
+    .fetch_all(connection)
+    .await
+    .map_err(failed)?;
+    result.kept.extend(kept.into_iter().map(|id| (write.table.name.clone(), id)));
+    Ok(())
+}
+
+/// The column by which a write's rows belong to a ledger line: (column, type, the ledger's column).
+fn belongs_by<'w>(entity: &Entity, write: &'w Write) -> Option<(&'w str, &'w str, &'static str)> {
+    let by = |fill: &Fill| write.columns.iter().find(|column| column.fill == *fill);
+    if let Some(column) = by(&Fill::Id) {
+        return Some((&column.name, &column.type_name, "target_id"));
+    }
+    if let Some(column) = by(&Fill::Account(AccountField::Id)) {
+        return Some((&column.name, &column.type_name, "account_id"));
+    }
+    // A table that only refers to this row by its key.
+    let key = entity.source.key_index;
+    let column = write.columns.iter().find(|column| match &column.fill {
+        Fill::Column(index) => *index == key,
+        Fill::Reference { key: KeyFrom::Column(index), .. } => *index == key,
+        _ => false,
+    })?;
+    Some((&column.name, &column.type_name, "key"))
+}
+
+fn count(removed: &mut Vec<(String, u64)>, table: &TableName, rows: u64) {
+    match removed.iter_mut().find(|(name, _)| *name == table.name) {
+        Some((_, count)) => *count += rows,
+        None => removed.push((table.name.clone(), rows)),
+    }
+}
+
+/// Before a rollback of a killed bulk load: its foreign keys and indexes come back first.
+pub async fn lacks_indexes(connection: &mut PgConnection, place: &str) -> Result<bool> {
+    Ok(!bulk::missing(connection, place).await?.is_empty())
+}

@@ -1,0 +1,98 @@
+//! A dry run's V2: temporary tables with the columns, constraints and indexes of the real ones.
+//!
+//! A dry run has to find the rows that the database would refuse, and only the database knows them. Temporary tables
+//! let it decide without a single row in V2; they are gone with the connection. Foreign keys are not part of them:
+//! references between entities are checked by the engine itself.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::careful::insert_what_fits;
+use super::{Batch, Failure, table};
+use crate::connect::{self, Side};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, TableName};
+use crate::settings::Settings;
+use crate::source::quoted;
+
+/// Writes chunks into temporary tables, over one connection.
+pub struct Trial {
+    connection: PgConnection,
+    plan: Plan,
+    place: String,
+}
+
+impl Trial {
+    /// Makes the temporary tables, with the rows that V2 has now.
+    pub async fn begin(settings: &Arc<Settings>, plan: &Plan, place: &str, with_rows: bool) -> Result<Self> {
+        let mut connection = connect::postgres(Side::V2, settings).await?;
+        let mut plan = plan.clone();
+        let mut made: Vec<TableName> = Vec::new();
+        for write in plan.entities.iter_mut().flat_map(|entity| &mut entity.writes) {
+            let temporary = TableName { schema: "pg_temp".into(), name: name_of(&write.table) };
+            if !made.contains(&temporary) {
+                let mut sql = format!(
+                    "create temporary table {} (like {} including all excluding comments excluding statistics)",
+                    quoted(&temporary.name),
+                    table(&write.table)
+                );
+                if with_rows {
+                    sql.push_str(&format!(
+                        "; insert into {} select * from {}",
+                        table(&temporary),
+                        table(&write.table)
+                    ));
+                }
+                let made_it = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
+                made_it.map_err(|error| {
+                    Error::database(place, &error)
+                        .help("a dry run needs the privilege TEMPORARY on V2's database")
+                })?;
+                made.push(temporary.clone());
+            }
+            write.table = temporary;
+        }
+        Ok(Self { connection, plan, place: place.to_owned() })
+    }
+
+    /// "Writes" a chunk; rows that the database refuses are rejected in `batch`.
+    pub async fn commit(&mut self, batch: &mut Batch) -> Result<()> {
+        let failed = |error: sqlx::Error| Error::database(&self.place, &error);
+        sqlx::raw_sql("begin").execute(&mut self.connection).await.map_err(failed)?;
+        insert_what_fits(&mut self.connection, &self.plan, &self.place, batch, None).await.map_err(
+            |failure| match failure {
+                Failure::Fatal(error) | Failure::Transient(error, _) => error,
+                Failure::Row(_) => {
+                    Error::failed(format!("{}: a row was refused outside a savepoint", self.place))
+                }
+            },
+        )?;
+        sqlx::raw_sql("commit").execute(&mut self.connection).await.map(drop).map_err(failed)
+    }
+
+    /// The connection, to read what the temporary tables hold.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// The name of the temporary table for a table of V2.
+    pub fn table_for(name: &TableName) -> TableName {
+        TableName { schema: "pg_temp".into(), name: name_of(name) }
+    }
+
+    /// Drops everything.
+    pub async fn end(self) -> Result<()> {
+        self.connection.close().await.map_err(|error| Error::database(&self.place, &error))
+    }
+}
+
+/// Two schemas may have tables of the same name.
+fn name_of(table: &TableName) -> String {
+    let mut name = format!("{}.{}", table.schema, table.name);
+    // Postgres cuts names at 63 bytes; a hash keeps long ones apart.
+    if name.len() > 63 {
+        name = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(name.as_bytes()));
+    }
+    name
+}

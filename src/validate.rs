@@ -1,1 +1,0 @@
-//! Proves what was written.
