@@ -1,0 +1,25 @@
+# Names for what people do most; the work is in scripts/.
+.PHONY: help demo test lint bench services clean-services
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Migrate 2,000 made-up people between throw-away databases, and look
+	@scripts/demo.sh
+
+test: ## Format, lints, all tests, docs, on throw-away databases (what CI runs)
+	@scripts/test.sh
+
+lint: ## Format and lints only
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+bench: ## Benchmarks, on throw-away databases that wait for the disk
+	@scripts/bench.sh
+
+services: ## Start the throw-away databases and keep them
+	@scripts/services.sh up
+	@scripts/services.sh env
+
+clean-services: ## Stop the throw-away databases and delete them
+	@scripts/services.sh clean
