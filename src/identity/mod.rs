@@ -9,3 +9,4 @@
 
 pub mod blank;
 pub mod email;
+pub mod phone;
