@@ -206,6 +206,17 @@ pub struct Write {
     pub when: When,
     /// The columns written, and from what.
     pub columns: Vec<Column>,
+    /// V2's unique constraints and indexes on this table, as far as all their columns are written.
+    pub uniques: Vec<Unique>,
+}
+
+/// A unique constraint or index of V2 (not a partial one, and none on expressions).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// Its name.
+    pub name: String,
+    /// Indices into [`Write::columns`].
+    pub columns: Vec<usize>,
 }
 
 /// When a write writes, and how many rows.

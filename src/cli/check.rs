@@ -1,8 +1,43 @@
-//! `v1v2 check`: every problem of the definitions, before anything runs.
+//! `v1v2 check`: compiles all definitions against both live databases and tells every problem at once.
 
 use super::{CheckArgs, Context, Outcome};
-use crate::error::{Error, Result};
+use crate::connect::{self, Side};
+use crate::definition::Definitions;
+use crate::error::Result;
+use crate::plan::{self, Plan};
+use crate::report::Event;
 
-pub(super) async fn run(_context: &Context, _args: &CheckArgs) -> Result<Outcome> {
-    Err(Error::failed("`v1v2 check` is not connected to the engine yet"))
+pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
+    let plan = compile(context).await?;
+    let wanted = (!args.entities.is_empty()).then_some(args.entities.as_slice());
+    crate::run::select(&plan, wanted, "--entities")?;
+    let names: Vec<String> = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
+    context.events.emit(&Event::Result { command: "check".to_owned(), value: serde_json::json!({ "entities": names }) });
+    for note in &plan.notes {
+        context.output.line(format!("note: {note}"));
+    }
+    let tables: std::collections::BTreeSet<_> =
+        plan.entities.iter().flat_map(|entity| &entity.writes).map(|write| &write.table).collect();
+    context.output.line(format!(
+        "no problems: {} write {} tables of V2, in the order {}",
+        count(names.len(), "entity", "entities"),
+        tables.len(),
+        names.join(" → ")
+    ));
+    Ok(Outcome::Done)
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
+}
+
+/// The definitions, checked against both databases.
+pub(super) async fn compile(context: &Context) -> Result<Plan> {
+    let settings = &context.settings;
+    let definitions = Definitions::load(settings.migrators_dir.as_deref())?;
+    let mut v1 = connect::postgres(Side::V1, settings).await?;
+    let mut v2 = connect::postgres(Side::V2, settings).await?;
+    let (source, target) = (connect::place(Side::V1, settings)?, connect::place(Side::V2, settings)?);
+    connect::same_database((&source, &mut v1), (&target, &mut v2)).await?;
+    plan::compile(&definitions, &mut v1, &mut v2).await
 }

@@ -1,8 +1,219 @@
 //! `v1v2 migrate`: the main job.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::{Context, MigrateArgs, Outcome};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::report::{Align, EntityProgress, Event, Progress, Table, prompt};
+use crate::run::{self, Observer, Options, Summary};
+use crate::source::filter;
 
-pub(super) async fn run(_context: &Context, _args: &MigrateArgs) -> Result<Outcome> {
-    Err(Error::failed("`v1v2 migrate` is not connected to the engine yet"))
+pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome> {
+    let plan = Arc::new(super::check::compile(context).await?);
+    let options = options(&plan, args)?;
+    if !args.dry_run && !args.force {
+        prompt::confirm(&question(context, &plan, &options)?)?;
+    }
+    let finishing = context.interrupt.finish_first();
+    let observer = Arc::new(Bars::new(context.progress.clone()));
+    let stop = run::Stop::default();
+    let asked = tokio::spawn({
+        let (interrupt, stop) = (context.interrupt.clone(), stop.clone());
+        async move {
+            interrupt.asked().await;
+            stop.ask();
+        }
+    });
+    let migrated = run::migrate(context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
+    asked.abort();
+    drop(finishing);
+    observer.finish();
+    let summary = migrated?;
+    print(context, &summary, args.dry_run);
+    if summary.interrupted {
+        return Err(Error::interrupted("interrupted: the chunks that were under way are in V2, the rest is not")
+            .help(format!("{} goes on where this one stopped", context.command_line)));
+    }
+    if !args.dry_run && !args.skip_validation {
+        super::validate::counts(context, &plan).await?;
+    }
+    Ok(if summary.rejected() > 0 { Outcome::Rejects } else { Outcome::Done })
+}
+
+fn options(plan: &Plan, args: &MigrateArgs) -> Result<Options> {
+    let mut filters = BTreeMap::new();
+    for wanted in &args.filter {
+        // The same check, and the same "did you mean", as for --entities.
+        run::select(plan, Some(std::slice::from_ref(&wanted.entity)), "--filter")?;
+        let condition = filter::check(&wanted.entity, &wanted.condition)?;
+        if filters.insert(wanted.entity.clone(), condition).is_some() {
+            return Err(Error::usage(format!("--filter names {} twice", wanted.entity))
+                .help("join both conditions with `and`"));
+        }
+    }
+    let entities = (!args.entities.is_empty()).then(|| args.entities.clone());
+    run::select(plan, entities.as_deref(), "--entities")?;
+    Ok(Options {
+        entities,
+        filters,
+        dry_run: args.dry_run,
+        retry_rejected: args.retry_rejected,
+        arguments: std::env::args().skip(2).collect(),
+    })
+}
+
+fn question(context: &Context, plan: &Plan, options: &Options) -> Result<String> {
+    use crate::connect::{Side, place};
+    let names: Vec<&str> = match &options.entities {
+        Some(wanted) => wanted.iter().map(String::as_str).collect(),
+        None => plan.entities.iter().map(|entity| &*entity.name).collect(),
+    };
+    Ok(format!(
+        "Migrate {} from {} into {}?",
+        names.join(", "),
+        place(Side::V1, &context.settings)?,
+        place(Side::V2, &context.settings)?
+    ))
+}
+
+/// Shows a run's progress on the terminal.
+struct Bars {
+    progress: Progress,
+    entities: Mutex<Vec<(String, EntityProgress)>>,
+    hashing: Mutex<Option<(EntityProgress, u64)>>,
+}
+
+impl Bars {
+    fn new(progress: Progress) -> Self {
+        Self { progress, entities: Mutex::default(), hashing: Mutex::default() }
+    }
+
+    fn with(&self, name: &str, act: impl FnOnce(&EntityProgress)) {
+        let entities = self.entities.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, progress)) = entities.iter().find(|(of, _)| of == name) {
+            act(progress);
+        }
+    }
+
+    fn finish(&self) {
+        for (_, progress) in self.entities.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            progress.finish();
+        }
+        if let Some((progress, _)) = &*self.hashing.lock().unwrap_or_else(PoisonError::into_inner) {
+            progress.finish();
+        }
+    }
+}
+
+impl Observer for Bars {
+    fn step(&self, what: &str) {
+        tracing::info!("{what}");
+    }
+
+    fn entity(&self, name: &str, rows: u64) {
+        let progress = self.progress.entity(name, Some(rows));
+        self.entities.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), progress));
+    }
+
+    fn advance(&self, name: &str, rows: u64) {
+        self.with(name, |progress| progress.advance(rows));
+    }
+
+    fn hashed(&self, done: u64) {
+        let mut hashing = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (progress, shown) = hashing.get_or_insert_with(|| (self.progress.hashing(None), 0));
+        progress.advance(done.saturating_sub(*shown));
+        *shown = done;
+    }
+}
+
+fn print(context: &Context, summary: &Summary, dry_run: bool) {
+    for of in &summary.entities {
+        context.events.emit(&Event::EntityFinished {
+            entity: of.entity.clone(),
+            migrated: of.migrated,
+            merged: of.merged,
+            skipped: of.skipped,
+            rejected: of.rejected,
+        });
+    }
+    if let Ok(value) = serde_json::to_value(summary) {
+        context.events.emit(&Event::Result { command: "migrate".to_owned(), value });
+    }
+    let output = &context.output;
+    let columns = ["rows in V1", "done before", "migrated", "merged", "skipped", "rejected", "new accounts"];
+    let columns = columns.map(|name| (name, Align::Right));
+    let mut table = Table::new(std::iter::once(("entity", Align::Left)).chain(columns));
+    for of in &summary.entities {
+        let counts = [of.rows, of.already, of.migrated, of.merged, of.skipped, of.rejected, of.accounts];
+        table.row(std::iter::once(of.entity.clone()).chain(counts.map(|count| count.to_string())));
+    }
+    output.table(&table);
+    for of in &summary.entities {
+        if of.changed > 0 {
+            output.line(format!("{}: {} rows have changed in V1 since they were migrated", of.entity, of.changed));
+        }
+        if of.gone > 0 {
+            output.line(format!("{}: {} migrated rows are no longer in V1", of.entity, of.gone));
+        }
+    }
+    if !summary.conflicts.is_empty() {
+        output.line("");
+        output.line("conflicts, and what was decided (v1v2.conflicts has each one):");
+        let mut table = Table::new([("  kind: decision", Align::Left), ("rows", Align::Right)]);
+        for (kind, count) in &summary.conflicts {
+            table.row([format!("  {kind}"), count.to_string()]);
+        }
+        output.table(&table);
+    }
+    if !summary.rejects.is_empty() {
+        output.line("");
+        output.line("rejected (v1v2.outcomes has each one, with its source row):");
+        let mut table = Table::new([("  entity and code", Align::Left), ("rows", Align::Right)]);
+        for (code, count) in &summary.rejects {
+            table.row([format!("  {code}"), count.to_string()]);
+        }
+        output.table(&table);
+        for reject in &summary.first_rejects {
+            output.line(format!("  {} {}: {}", reject.entity, reject.key, reject.reason));
+        }
+    }
+    output.line("");
+    let seconds = summary.duration.as_secs_f64();
+    if dry_run {
+        print_samples(context, summary);
+        output.line(format!("dry run, {seconds:.1} s: nothing was written to V2"));
+        if let Some(estimate) = summary.estimate {
+            output.line(format!(
+                "the run itself will take about {}, of which {} are for {} passwords",
+                time(estimate.total),
+                time(estimate.hashing),
+                summary.passwords
+            ));
+        }
+    } else {
+        let run = summary.run.map(|run| run.to_string()).unwrap_or_default();
+        output.line(format!("run {run}: done in {seconds:.1} s"));
+    }
+}
+
+fn print_samples(context: &Context, summary: &Summary) {
+    for (table, records) in &summary.samples {
+        context.output.line(format!("{table}: the first {} records", records.len()));
+        for record in records {
+            context.output.line(format!("  {record}"));
+        }
+    }
+    context.output.line("");
+}
+
+fn time(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..=119 => format!("{:.1} s", duration.as_secs_f64()),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
 }

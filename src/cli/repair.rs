@@ -1,8 +1,30 @@
-//! `v1v2 repair`: puts back what an interrupted bulk load left out.
+//! `v1v2 repair`: brings back what a bulk load that was killed took away.
 
 use super::{Context, Outcome};
-use crate::error::{Error, Result};
+use crate::connect::{self, Side};
+use crate::error::Result;
+use crate::report::Event;
+use crate::target::postgres::bulk;
+use crate::target::postgres::lock::{RunLock, RunRecord, State};
 
-pub(super) async fn run(_context: &Context) -> Result<Outcome> {
-    Err(Error::failed("`v1v2 repair` is not connected to the engine yet"))
+pub(super) async fn run(context: &Context) -> Result<Outcome> {
+    let settings = &context.settings;
+    let place = connect::place(Side::V2, settings)?.to_string();
+    let record = RunRecord { command: "repair", ..RunRecord::default() };
+    let lock = RunLock::take(settings, &place, &record).await?;
+    let restored = bulk::restore(settings, &place, |name| tracing::info!("bringing back {name}")).await;
+    let (state, error) = match &restored {
+        Ok(_) => (State::Done, None),
+        Err(error) => (State::Failed, Some(error.message().to_owned())),
+    };
+    lock.release(state, error.as_deref(), &serde_json::json!({})).await?;
+    let restored = restored?;
+    context
+        .events
+        .emit(&Event::Result { command: "repair".to_owned(), value: serde_json::json!({ "restored": restored }) });
+    context.output.line(match restored {
+        0 => "nothing was missing".to_owned(),
+        count => format!("{count} foreign keys and indexes are back"),
+    });
+    Ok(Outcome::Done)
 }

@@ -1,8 +1,60 @@
-//! `v1v2 validate`: whether V2 holds what it should.
+//! `v1v2 validate`: proves what was written; exit 4 when something differs.
 
 use super::{Context, Outcome, ValidateArgs};
+use crate::connect::{self, Side};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::report::{Align, Event, Table};
+use crate::source::Snapshot;
+use crate::validate::{self, Report};
 
-pub(super) async fn run(_context: &Context, _args: &ValidateArgs) -> Result<Outcome> {
-    Err(Error::failed("`v1v2 validate` is not connected to the engine yet"))
+pub(super) async fn run(context: &Context, _args: &ValidateArgs) -> Result<Outcome> {
+    let plan = super::check::compile(context).await?;
+    counts(context, &plan).await?;
+    Ok(Outcome::Done)
+}
+
+/// Compares the counts of both sides and prints them.
+pub(super) async fn counts(context: &Context, plan: &Plan) -> Result<()> {
+    let settings = &context.settings;
+    let source = connect::place(Side::V1, settings)?.to_string();
+    let target = connect::place(Side::V2, settings)?.to_string();
+    let mut snapshot = Snapshot::take(connect::postgres(Side::V1, settings).await?, source).await?;
+    let mut v2 = connect::postgres(Side::V2, settings).await?;
+    let report = validate::compare_counts(plan, &mut snapshot, &mut v2, &target).await?;
+    print(context, &report);
+    let differences: Vec<_> = report.differences().collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> =
+        differences.iter().map(|check| format!("  {}: {} {}", check.what, check.found, check.meaning)).collect();
+    Err(Error::differences(format!("the validation found {} differences", differences.len()))
+        .details(lines.join("\n")))
+}
+
+fn print(context: &Context, report: &Report) {
+    if let Ok(value) = serde_json::to_value(report) {
+        context.events.emit(&Event::Result { command: "validate".to_owned(), value });
+    }
+    let columns = ["rows in V1", "migrated", "merged", "skipped", "rejected", "accounted for"];
+    let columns = columns.map(|name| (name, Align::Right));
+    let mut table = Table::new(std::iter::once(("entity", Align::Left)).chain(columns));
+    for of in &report.entities {
+        let counts = [of.source_rows, of.migrated, of.merged, of.skipped, of.rejected, of.accounted()];
+        table.row(std::iter::once(of.entity.clone()).chain(counts.map(|count| count.to_string())));
+    }
+    context.output.table(&table);
+    context.output.line("");
+    let mut table = Table::new([("table in V2", Align::Left), ("rows", Align::Right)]);
+    for (name, rows) in &report.tables {
+        table.row([name.clone(), rows.to_string()]);
+    }
+    context.output.table(&table);
+    context.output.line("");
+    let good = report.checks.iter().filter(|check| check.found == 0).count();
+    context.output.line(format!(
+        "{good} of {} checks found nothing: counts, records, accounts, roles, orphans, duplicates",
+        report.checks.len()
+    ));
 }

@@ -4,6 +4,7 @@
 //! hash pool at once, long before the chunk is written. Writers take chunks in order, wait until everything the chunk
 //! may depend on is in V2, convert, and commit. Nothing is remembered between runs but what stands in V2's ledger.
 
+mod duplicates;
 mod gate;
 mod prepare;
 mod read;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use summary::{EntitySummary, RejectedRow, Summary};
+pub use prepare::{password_facts, select};
+pub use summary::{EntitySummary, Estimate, RejectedRow, Summary};
 
 use crate::census::Census;
 use crate::connect::{self, Side};
@@ -53,10 +55,8 @@ pub trait Observer: Send + Sync {
     fn entity(&self, name: &str, rows: u64);
     /// So many more rows of the entity are dealt with.
     fn advance(&self, name: &str, rows: u64);
-    /// The last chunk of the entity is in V2.
-    fn entity_done(&self, name: &str);
-    /// Passwords hashed so far, and asked for so far.
-    fn hashed(&self, done: u64, asked: u64);
+    /// Passwords hashed so far in this run.
+    fn hashed(&self, done: u64);
 }
 
 /// Asks a run to stop after the chunks that are under way. Cloned into signal handlers.
@@ -83,6 +83,7 @@ struct Shared {
     references: References,
     lookups: Lookups,
     census: Census,
+    duplicates: duplicates::Duplicates,
     /// Which accounts are in V2, by the census's account number.
     exists: work::AccountBits,
     passwords: Option<HashPool>,
@@ -115,7 +116,7 @@ pub async fn migrate(
     let place = connect::place(Side::V2, &settings)?.to_string();
     let source_place = connect::place(Side::V1, &settings)?.to_string();
     let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
-    let selected = prepare::select(&plan, options.entities.as_deref())?;
+    let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     if options.dry_run {
         let (mut summary, trial) =
             carry(&settings, &plan, &options, &observer, &stop, &mut snapshot, &place, &selected, None)
@@ -125,6 +126,7 @@ pub async fn migrate(
             trial.end().await?;
         }
         summary.duration = began.elapsed();
+        summary.estimate = Some(prepare::estimate(&settings, &summary)?);
         return Ok(summary);
     }
 
@@ -190,6 +192,7 @@ async fn carry(
     observer.step("taking the census: who is who");
     let (census, row_counts) =
         survey::take(snapshot, &mut control, plan, &ids, settings.into_existing, place).await?;
+    let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
     let passwords = match settings.passwords {
         PasswordMode::Generate if plan.accounts.is_some() && !options.dry_run => {
             Some(prepare::hash_pool(settings, &mut control, place).await?)
@@ -222,6 +225,7 @@ async fn carry(
         lookups,
         exists: work::AccountBits::new(&census),
         census,
+        duplicates,
         passwords,
         now: prepare::now(),
         gate: gate::Gate::new(2 * selected.len()),
@@ -252,7 +256,7 @@ async fn carry(
             tracing::info!(restored, "foreign keys and indexes are back");
         }
     }
-    let mut summary = shared.summary.finish(&shared.census);
+    let mut summary = shared.summary.finish();
     summary.interrupted = stop.asked();
     Ok((summary, trial))
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
+use super::{Estimate, Summary};
 use crate::error::{Error, Result};
 use crate::ids::{IdMaker, common_prefix};
 use crate::ledger::literal;
@@ -13,7 +15,7 @@ use crate::migrator::{EntityIds, Lookups, MigratedKeys, References};
 use crate::password::{self, HashPool};
 use crate::plan::{Fill, KeyKind, Plan, Scope};
 use crate::row::unescape;
-use crate::settings::Settings;
+use crate::settings::{PasswordMode, Settings};
 use crate::source::{Snapshot, quoted};
 use crate::target::postgres::lock::RunLock;
 use crate::target::postgres::table;
@@ -23,7 +25,10 @@ use crate::target::postgres::trial::Trial;
 const SAMPLES: u32 = 10;
 
 /// The plan's entities that were asked for, in dependency order.
-pub fn select(plan: &Plan, wanted: Option<&[String]>) -> Result<Vec<usize>> {
+///
+/// # Errors
+/// Usage: there is no entity of that name. `flag` says where it was named.
+pub fn select(plan: &Plan, wanted: Option<&[String]>, flag: &str) -> Result<Vec<usize>> {
     let Some(wanted) = wanted else { return Ok((0..plan.entities.len()).collect()) };
     let names: Vec<&str> = plan.entities.iter().map(|entity| &*entity.name).collect();
     for name in wanted {
@@ -33,7 +38,7 @@ pub fn select(plan: &Plan, wanted: Option<&[String]>) -> Result<Vec<usize>> {
                 .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
             let hint = close.filter(|close| strsim::jaro_winkler(close, name) > 0.75);
             let hint = hint.map(|close| format!("did you mean {close}? ")).unwrap_or_default();
-            return Err(Error::usage(format!("--entities: there is no entity {name:?}"))
+            return Err(Error::usage(format!("{flag}: there is no entity {name:?}"))
                 .help(format!("{hint}the definitions have {}", names.join(", "))));
         }
     }
@@ -209,35 +214,55 @@ pub async fn references(control: &mut PgConnection, plan: &Plan, place: &str) ->
     Ok(References(references))
 }
 
-/// Starts the workers that hash passwords; notices a key file that is not the one of earlier runs.
-pub async fn hash_pool(
-    settings: &Arc<Settings>,
-    control: &mut PgConnection,
-    place: &str,
-) -> Result<HashPool> {
+/// Starts the workers that hash passwords; notices a key or a length that is not the one of earlier runs, because the
+/// hand-out list is made from one key and one length.
+pub async fn hash_pool(settings: &Arc<Settings>, control: &mut PgConnection, place: &str) -> Result<HashPool> {
+    let length = password::check_length(settings.password_length)?;
     let key = password::load_or_create(&settings.key_file)?;
     let fingerprint = key.fingerprint();
-    let known: String = sqlx::query_scalar(
-        "insert into v1v2.meta (key, value) values ('password_key', $1) \
-         on conflict (key) do update set value = v1v2.meta.value returning value",
-    )
-    .bind(&fingerprint)
-    .fetch_one(control)
-    .await
-    .map_err(|error| Error::database(place, &error))?;
+    let known = remember(control, "password_key", &fingerprint, place).await?;
     if known != fingerprint {
         return Err(Error::refused(format!(
-            "the key file {} is not the one that the passwords in V2 were derived from (its fingerprint is {fingerprint}, V2 says {known})",
+            "the key file {} is not the one that the passwords in V2 were derived from (its fingerprint is \
+             {fingerprint}, V2 says {known})",
             settings.key_file.display()
         ))
-        .help("use the same key file for all runs into one V2: the hand-out list can be made from one key only"));
+        .help("use the same key file for all runs into one V2 (`key_file`, V1V2_KEY_FILE)"));
     }
-    HashPool::new(
-        settings.hash_threads,
-        settings.hash_cost,
-        key,
-        password::check_length(settings.password_length)?,
+    let known = remember(control, "password_length", &settings.password_length.to_string(), place).await?;
+    if known != settings.password_length.to_string() {
+        return Err(Error::refused(format!("the passwords in V2 were made with a length of {known} characters"))
+            .help(format!("set password_length to {known}")));
+    }
+    HashPool::new(settings.hash_threads, settings.hash_cost, key, length)
+}
+
+/// Keeps a fact about V2 if there is none yet, and returns the one that is kept.
+async fn remember(control: &mut PgConnection, key: &str, value: &str, place: &str) -> Result<String> {
+    sqlx::query_scalar(
+        "insert into v1v2.meta as known (key, value) values ($1, $2) \
+         on conflict (key) do update set value = known.value returning value",
     )
+    .bind(key)
+    .bind(value)
+    .fetch_one(control)
+    .await
+    .map_err(|error| Error::database(place, &error))
+}
+
+/// How long the run itself will take, from what the dry run took and the time of one hash on this machine.
+pub fn estimate(settings: &Settings, summary: &Summary) -> Result<Estimate> {
+    let mut hashing = Duration::ZERO;
+    if settings.passwords == PasswordMode::Generate && summary.passwords > 0 {
+        let threads = match settings.hash_threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let one = password::measure(settings.hash_cost)?;
+        hashing = one.mul_f64(summary.passwords as f64 / threads as f64);
+    }
+    // Hashing goes on while rows are written, so the longer of the two counts.
+    Ok(Estimate { total: summary.duration.max(hashing), hashing })
 }
 
 /// The time of the run as Postgres writes a timestamp, in UTC, to the millisecond.
@@ -279,4 +304,15 @@ pub async fn samples(
         }
     }
     Ok(samples)
+}
+
+/// The fingerprint of the key and the length that V2's generated passwords were made with; `None` if there are none.
+pub async fn password_facts(control: &mut PgConnection, place: &str) -> Result<Option<(String, usize)>> {
+    let facts: Vec<(String, String)> =
+        sqlx::query_as("select key, value from v1v2.meta where key in ('password_key', 'password_length')")
+            .fetch_all(control)
+            .await
+            .map_err(|error| Error::database(place, &error))?;
+    let fact = |name: &str| facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    Ok(fact("password_key").zip(fact("password_length").and_then(|length| length.parse().ok())))
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::census::Census;
 use crate::ledger::Outcome;
 use crate::plan::Plan;
 use crate::target::Batch;
@@ -53,6 +52,15 @@ pub struct RejectedRow {
     pub reason: String,
 }
 
+/// How long a run is expected to take.
+#[derive(Debug, Clone, Copy)]
+pub struct Estimate {
+    /// All of it.
+    pub total: Duration,
+    /// The hashing of passwords, which goes on beside everything else.
+    pub hashing: Duration,
+}
+
 /// What one invocation did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
@@ -72,6 +80,9 @@ pub struct Summary {
     pub interrupted: bool,
     /// Passwords to hash (dry runs) or hashed.
     pub passwords: u64,
+    /// Dry runs: how long the run itself will take.
+    #[serde(skip)]
+    pub estimate: Option<Estimate>,
     /// Wall-clock time, in seconds when serialised.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
@@ -145,7 +156,7 @@ impl Collector {
         });
     }
 
-    pub fn finish(&self, _census: &Census) -> Summary {
+    pub fn finish(&self) -> Summary {
         std::mem::take(&mut *self.summary.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

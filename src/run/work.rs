@@ -165,6 +165,9 @@ fn convert(
         let mut account_id = None;
         let mut merged = false;
         let converted = (|| {
+            if let Some(reject) = shared.duplicates.reject(chunk.entity, &key) {
+                return Err(reject.clone());
+            }
             let mut context = Context {
                 plan: &shared.plan,
                 ids: &shared.ids,
@@ -254,6 +257,6 @@ fn remember(shared: &Shared, batch: &Batch, decisions: &[Option<Decision>]) {
     shared.summary.written(batch, accounts);
     shared.observer.advance(&batch.name, batch.lines.len() as u64);
     if let Some(pool) = &shared.passwords {
-        shared.observer.hashed(pool.hashed(), pool.submitted());
+        shared.observer.hashed(pool.hashed());
     }
 }

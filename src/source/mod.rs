@@ -4,6 +4,8 @@
 //! same order, whatever the application does meanwhile. Reading is a hundred times faster than writing, so one
 //! connection is enough; the transaction is read only, and a read-only role suffices.
 
+pub mod filter;
+
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
@@ -71,6 +73,25 @@ impl Snapshot {
         let first: Option<String> = row.try_get(0).map_err(|error| Error::database(&self.place, &error))?;
         let last: Option<String> = row.try_get(1).map_err(|error| Error::database(&self.place, &error))?;
         Ok(first.zip(last))
+    }
+
+    /// The keys of the rows that share their values of some columns with a row before them. Nulls share nothing.
+    pub async fn repeated(&mut self, source: &Source, columns: &[&str]) -> Result<Vec<String>> {
+        let columns: Vec<_> = columns.iter().map(|name| column(name)).collect();
+        let filled: Vec<_> = columns.iter().map(|column| format!("{column} is not null")).collect();
+        let sql = format!(
+            "select key from (select {}::text as key, row_number() over (partition by {} order by {}) as number \
+             from {} where {}) as numbered where number > 1",
+            column(&source.key),
+            columns.join(", "),
+            order_key(source),
+            relation(source, None),
+            filled.join(" and ")
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(|error| Error::database(&self.place, &error))
     }
 
     /// Reads columns of a source (all of them with `None`) in key order and hands each line of COPY text on.

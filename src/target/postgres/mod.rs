@@ -9,6 +9,7 @@
 //! connection is lost while COMMIT is under way nobody knows its outcome; then the ledger is asked, because it was
 //! part of that transaction.
 
+pub mod accounts;
 pub mod bulk;
 mod careful;
 pub mod lock;

@@ -1,0 +1,181 @@
+//! Checks the SQL condition of `--filter`.
+//!
+//! The condition becomes part of a query that V1 evaluates. A read-only transaction alone does not make that safe: it
+//! still allows `pg_sleep`, `pg_terminate_backend` or reading server files. So the condition is parsed and only what
+//! is on a list may stand in it; and V1 gets the parsed expression written out again, not the text, so that a
+//! difference between two parsers cannot smuggle anything past the check.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{Expr, Function, FunctionArguments, visit_expressions};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+
+use crate::error::{Error, Result};
+
+/// Functions that only look at their arguments, or at the time.
+const FUNCTIONS: &[&str] = &[
+    "abs", "age", "array_length", "btrim", "cardinality", "ceil", "char_length", "coalesce", "concat", "current_date",
+    "current_timestamp", "date_part", "date_trunc", "floor", "greatest", "initcap", "least", "left", "length",
+    "localtimestamp", "lower", "ltrim", "make_date", "mod", "now", "nullif", "octet_length", "position", "replace",
+    "right", "round", "rtrim", "split_part", "starts_with", "strpos", "substr", "substring", "to_char", "to_date",
+    "trim", "upper",
+];
+
+/// The condition, checked and written out again.
+///
+/// # Errors
+/// Usage: it is not one SQL expression, or holds something that is not allowed; the error says what.
+pub fn check(entity: &str, condition: &str) -> Result<String> {
+    let refuse = |what: String| {
+        Error::usage(format!("--filter {entity}: {what}"))
+            .help("a filter is one condition on the columns of the entity's query, such as created_at > '2024-01-01'")
+    };
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(50)
+        .try_with_sql(condition)
+        .map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
+    let expression = parser.parse_expr().map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
+    // The parser stops at the end of the first expression and would ignore what follows.
+    let rest = parser.next_token();
+    if rest.token != Token::EOF {
+        return Err(refuse(format!("{} does not belong to the condition", rest.token)));
+    }
+    let refused = visit_expressions(&expression, |part| match problem(part) {
+        Some(what) => ControlFlow::Break(what),
+        None => ControlFlow::Continue(()),
+    });
+    match refused {
+        ControlFlow::Break(what) => Err(refuse(what)),
+        ControlFlow::Continue(()) => Ok(expression.to_string()),
+    }
+}
+
+/// What is wrong with one part of a condition, its own parts aside.
+fn problem(part: &Expr) -> Option<String> {
+    match part {
+        Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::JsonAccess { .. }
+        | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsTrue(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::IsDistinctFrom(..)
+        | Expr::IsNotDistinctFrom(..)
+        | Expr::InList { .. }
+        | Expr::Between { .. }
+        | Expr::BinaryOp { .. }
+        | Expr::Like { .. }
+        | Expr::ILike { .. }
+        | Expr::SimilarTo { .. }
+        | Expr::AnyOp { .. }
+        | Expr::AllOp { .. }
+        | Expr::UnaryOp { .. }
+        | Expr::Cast { .. }
+        | Expr::AtTimeZone { .. }
+        | Expr::Extract { .. }
+        | Expr::Ceil { .. }
+        | Expr::Floor { .. }
+        | Expr::Position { .. }
+        | Expr::Substring { .. }
+        | Expr::Trim { .. }
+        | Expr::Collate { .. }
+        | Expr::Nested(_)
+        | Expr::Value(_)
+        | Expr::TypedString(_)
+        | Expr::Case { .. }
+        | Expr::Tuple(_)
+        | Expr::Array(_)
+        | Expr::Interval(_) => None,
+        Expr::Function(function) => function_problem(function),
+        Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => {
+            Some("a filter cannot hold a query of its own; put it into the definition's query as a column".into())
+        }
+        other => Some(format!("`{other}` is not allowed in a filter")),
+    }
+}
+
+fn function_problem(function: &Function) -> Option<String> {
+    let name = function.name.to_string();
+    if !FUNCTIONS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Some(format!("the function {name} is not allowed in a filter (allowed: {})", FUNCTIONS.join(", ")));
+    }
+    let plain = function.over.is_none()
+        && function.filter.is_none()
+        && function.within_group.is_empty()
+        && !matches!(function.args, FunctionArguments::Subquery(_));
+    (!plain).then(|| format!("the function {name} can only be called with plain arguments"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn conditions_pass() {
+        for condition in [
+            "id = 'x'",
+            "\"createdAt\"::date between '2020-01-01' and current_date",
+            "lower(name) like 'st %' and not (is_active is not true)",
+            "country in ('NG', 'GB') or country is null",
+            "extract(year from created_at) >= 2020",
+            "meta->>'kind' = 'primary'",
+            "id > 'a' -- a comment",
+        ] {
+            assert!(check("schools", condition).is_ok(), "{condition}: {:?}", check("schools", condition));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for condition in [
+            "",
+            "id = 1; drop table x",
+            "id = 1) or (1 = 1",
+            "true limit 1",
+            "pg_sleep(10) is null",
+            "PG_SLEEP(10) is null",
+            "pg_catalog.pg_terminate_backend(1)",
+            "id in (select id from other)",
+            "exists (select 1)",
+            "(select count(*) from x) > 1",
+            "lo_import('/etc/passwd') > 0",
+            "set_config('a', 'b', false) = 'b'",
+            "count(*) over () > 1",
+            "coalesce(pg_sleep(1), null) is null",
+            "case when pg_sleep(1) is null then true end",
+            "id = $1",
+        ] {
+            let refused = check("schools", condition);
+            assert!(refused.is_err(), "{condition}: {refused:?}");
+            assert_eq!(refused.unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn what_v1_gets_is_the_expression_alone() {
+        assert_eq!(check("e", "a = 1 /* ; */ -- )").unwrap(), "a = 1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            drop(check("e", &text));
+        }
+
+        #[test]
+        fn what_passes_passes_again(text in "[a-z ()'=<>1-9:.,]{1,30}") {
+            if let Ok(once) = check("e", &text) {
+                prop_assert_eq!(check("e", &once).unwrap(), once);
+            }
+        }
+    }
+}
