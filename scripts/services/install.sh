@@ -3,14 +3,15 @@
 # shellcheck disable=SC2034,SC2154 # variables shared with services.sh
 
 apt_install() {
-    local what=$1
+    local what=$1 words
     shift
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-    as_root "${apt[@]}" install --no-install-recommends "$@" </dev/null >&2 && return
+    local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    "${apt[@]}" install --no-install-recommends "$@" </dev/null >/dev/null 2>&1 && return
     # The usual reason in a fresh container: no package lists yet.
-    as_root "${apt[@]}" update </dev/null >&2 || true
-    as_root "${apt[@]}" install --no-install-recommends "$@" </dev/null >&2 ||
-        die "$what is missing and \`apt-get install $*\` failed: install it by hand and try again"
+    "${apt[@]}" update </dev/null >/dev/null 2>&1 || true
+    words=$("${apt[@]}" install --no-install-recommends "$@" </dev/null 2>&1) && return
+    printf '%s\n' "$words" >&2
+    die "$what is missing and \`apt-get install $*\` failed, see above: install it by hand and try again"
 }
 
 # Never asks for a password: the demo and CI promise to work without a prompt.
