@@ -9,4 +9,5 @@
 
 pub mod blank;
 pub mod email;
+pub mod name;
 pub mod phone;

@@ -125,8 +125,7 @@ pub fn normalise(raw: &str, default_region: &str) -> Phone {
     let e164 = number.format_as(PhoneNumberFormat::E164).into_owned();
     // A number outside the plan may be read differently the second time (its first digits taken for a prefix), and
     // then two rows with one number would not meet.
-    if !valid
-        && dialable(&e164, region).is_none_or(|again| again.format_as(PhoneNumberFormat::E164) != e164)
+    if !valid && dialable(&e164, region).is_none_or(|again| again.format_as(PhoneNumberFormat::E164) != e164)
     {
         return Phone::Impossible;
     }
