@@ -224,9 +224,13 @@ fn advice(code: &str) -> Option<&'static str> {
         "3D000" => "check the database name of the connection URL, or create the database",
         "42P01" => "check that the URL points at the right database; for V2, run `v1v2 setup` first",
         "42501" => "grant the missing privilege to the user of the connection URL",
-        "53100" => "free disk space on the server, then run the same command again: it goes on where it stopped",
+        "53100" => {
+            "free disk space on the server, then run the same command again: it goes on where it stopped"
+        }
         "53300" => "the server has no free connection: lower `writers`, or raise max_connections",
-        "57014" => "a statement took longer than the server allows: raise statement_timeout or lower `batch_size`",
+        "57014" => {
+            "a statement took longer than the server allows: raise statement_timeout or lower `batch_size`"
+        }
         _ => return None,
     })
 }
