@@ -7,7 +7,9 @@
 //! A value that cannot be trusted is never repaired in silence: the results carry flags, and what may be merged
 //! on the strength of a flagged value is the census's decision.
 
+pub mod address;
 pub mod blank;
 pub mod email;
+mod fold;
 pub mod name;
 pub mod phone;

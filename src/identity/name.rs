@@ -133,7 +133,7 @@ pub fn display(name: &Name) -> String {
 
 /// NFC, single blanks, nothing invisible, no stray punctuation at the ends.
 fn clean(raw: &str) -> Cow<'_, str> {
-    let text = blank::trim(raw).trim_matches(|c: char| c == ' ' || matches!(c, ',' | ';' | ':' | '*' | '_'));
+    let text = blank::trim(raw).trim_matches(|c: char| matches!(c, ' ' | ',' | '،' | ';' | ':' | '*' | '_'));
     let tidy = text.is_ascii() && !text.contains("  ") && !text.bytes().any(|byte| byte.is_ascii_control());
     if tidy {
         return Cow::Borrowed(text);
@@ -156,7 +156,7 @@ fn clean(raw: &str) -> Cow<'_, str> {
     }
     // Taking characters out can bring blanks or punctuation to an end.
     let trimmed =
-        blank::trim(&out).trim_matches(|c: char| c == ' ' || matches!(c, ',' | ';' | ':' | '*' | '_'));
+        blank::trim(&out).trim_matches(|c: char| matches!(c, ' ' | ',' | '،' | ';' | ':' | '*' | '_'));
     if trimmed.len() == out.len() { Cow::Owned(out) } else { Cow::Owned(clean(trimmed).into_owned()) }
 }
 

@@ -3,6 +3,8 @@
 //! Many of them are also somebody's name (`Prince`, `Ben`, `Do`), so each list has a strict and a lenient half, and
 //! the lenient one counts only where enough other words remain.
 
+use super::super::fold::Folded;
+
 /// Titles that are hardly ever a name. Lower case, without dots.
 const TITLES: &[&str] = &[
     "mr",
@@ -185,27 +187,28 @@ const VIETNAMESE: &[&str] = &[
     "vũ", "vo", "võ", "dang", "đặng", "bui", "bùi", "ngo", "ngô", "duong", "dương", "lê", "đỗ", "hồ", "lý",
 ];
 
-/// Compares without case and dots. `key` is in lower case and has no dots.
-fn same(word: &str, key: &str) -> bool {
-    word.chars().filter(|c| *c != '.').flat_map(char::to_lowercase).eq(key.chars())
-}
-
+/// True if the list has the word, case and dots aside. The list is in lower case.
 fn in_list(word: &str, list: &[&str]) -> bool {
-    list.iter().any(|key| same(word, key))
+    Folded::of(word).is_in(list)
 }
 
 /// As [`in_list`], for keys in their own case.
 pub(super) fn find_cased(word: &str, list: &'static [&'static str]) -> Option<&'static str> {
-    let plain = || word.chars().filter(|c| *c != '.').flat_map(char::to_lowercase);
-    list.iter().copied().find(|key| plain().eq(key.chars().flat_map(char::to_lowercase)))
+    let folded = Folded::of(word);
+    let word = folded.as_str();
+    // All but one are ASCII, and that one is short.
+    let same =
+        |key: &&str| key.len() == word.len() && key.chars().flat_map(char::to_lowercase).eq(word.chars());
+    if word.is_empty() { None } else { list.iter().copied().find(same) }
 }
 
 /// True if `word`, before `left` other words, is a title.
 pub(super) fn is_title(word: &str, left: usize, after_title: bool) -> bool {
-    in_list(word, TITLES)
-        || (left >= 2 && in_list(word, TITLES_OR_NAMES))
-        || (word.ends_with('.') && in_list(word, TITLES_WITH_DOT))
-        || (after_title && in_list(word, TITLES_AFTER_TITLE))
+    let folded = Folded::of(word);
+    folded.is_in(TITLES)
+        || (left >= 2 && folded.is_in(TITLES_OR_NAMES))
+        || (word.ends_with('.') && folded.is_in(TITLES_WITH_DOT))
+        || (after_title && folded.is_in(TITLES_AFTER_TITLE))
 }
 
 /// True if `word`, after `left` other words, is a suffix.
@@ -272,7 +275,7 @@ pub(super) fn last_name_start(words: &[&str], given: usize) -> usize {
         let arabic = word
             .get(..3)
             .is_some_and(|start| ["al-", "el-"].iter().any(|article| start.eq_ignore_ascii_case(article)));
-        if (particle && !(vietnamese && same(word, "van"))) || arabic {
+        if (particle && !(vietnamese && in_list(word, &["van"]))) || arabic {
             return at;
         }
         // `Ortega y Gasset`
