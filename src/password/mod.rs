@@ -11,10 +11,10 @@ mod derive;
 mod hash;
 mod key;
 mod pool;
+mod stored;
 
 pub use derive::{ALPHABET, DEFAULT_LENGTH, MAX_LENGTH, MIN_LENGTH, PasswordLength, check_length, derive};
-pub use hash::{
-    HashKind, HashedPassword, Hasher, Implementation, check_cost, hash, measure, recognise, verify,
-};
+pub use hash::{HashedPassword, Hasher, Implementation, check_cost, hash, measure};
 pub use key::{SecretKey, load, load_or_create};
 pub use pool::{Batch, HashPool, Job};
+pub use stored::{HashKind, recognise, verify};
