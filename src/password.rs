@@ -1,1 +1,0 @@
-//! Derives, hashes and verifies passwords.
