@@ -120,7 +120,7 @@ fn hash_alone(accounts: u64) -> Result<Duration> {
     let pool = HashPool::new(0, HashCost::default(), SecretKey::generate()?, password::check_length(12)?)?;
     let jobs = (0..accounts).map(|number| Job { account_id: number.to_string() }).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let hashes = runtime.block_on(pool.submit(jobs).wait())?;
+    let hashes = runtime.block_on(pool.submit(jobs))?;
     assert_eq!(hashes.len() as u64, accounts);
     Ok(began.elapsed())
 }

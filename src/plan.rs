@@ -373,9 +373,9 @@ impl AccountField {
         ("locked", Self::Locked, "true when there is no password to log in with"),
         ("status", Self::Status, "`ACTIVE`, or `LOCKED` when there is no password to log in with"),
         ("title", Self::Title, "Dr., Mrs., …"),
-        ("first_name", Self::FirstName, "first name; empty for a single name, which is the last name"),
+        ("first_name", Self::FirstName, "first name; also a single name; empty when there is no name at all"),
         ("middle_name", Self::MiddleName, "middle names"),
-        ("last_name", Self::LastName, "last name with its particles"),
+        ("last_name", Self::LastName, "last name with its particles; null for a single name"),
         ("suffix", Self::Suffix, "Jr., III, PhD, …"),
         (
             "address_line1",

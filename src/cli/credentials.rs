@@ -81,7 +81,7 @@ fn output(args: &ExportArgs) -> Result<ExportOutput> {
     };
     let place = match (&args.output, &args.per_scope) {
         (Some(file), None) => Place::File(file.clone()),
-        (None, Some(folder)) => Place::PerScope(folder.clone()),
+        (None, Some(folder)) => Place::FolderPerScope(folder.clone()),
         _ => {
             return Err(Error::usage("the list needs one place to go to")
                 .help("--output FILE for one list, or --per-scope FOLDER for one file each"));

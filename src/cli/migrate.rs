@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Context, MigrateArgs, Outcome};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::report::{Align, EntityProgress, Event, Progress, Table, prompt};
+use crate::report::{self, Align, EntityProgress, Event, Progress, Table};
 use crate::run::{self, Observer, Options, Summary};
 use crate::source::filter;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     let plan = Arc::new(super::check::compile(context).await?);
     let options = options(&plan, args)?;
     if !args.dry_run && !args.force {
-        prompt::confirm(&question(context, &plan, &options)?)?;
+        report::confirm(&question(context, &plan, &options)?)?;
     }
     let finishing = context.interrupt.finish_first();
     let observer = Arc::new(Bars::new(context.progress.clone()));
@@ -194,7 +194,7 @@ fn print(context: &Context, summary: &Summary, dry_run: bool) {
             ));
         }
     } else {
-        let run = summary.run.map(|run| run.to_string()).unwrap_or_default();
+        let run = summary.run.as_deref().unwrap_or_default();
         output.line(format!("run {run}: done in {seconds:.1} s"));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Context, Outcome, RollbackArgs};
 use crate::connect::{self, Side};
 use crate::error::Result;
-use crate::report::{Align, Event, Table, prompt};
+use crate::report::{self, Align, Event, Table};
 use crate::target::postgres::lock::{RunLock, RunRecord, State};
 use crate::target::postgres::rollback::{self, RolledBack};
 use crate::target::postgres::bulk;
@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
     let work = async {
         let run = rollback::find_run(lock.connection(), id.as_deref(), &place).await?;
         if !args.force {
-            prompt::confirm(&format!("Roll back the run {} in {place}?", run.1))?;
+            report::confirm(&format!("Roll back the run {} in {place}?", run.1))?;
         }
         bulk::restore(settings, &place, |name| tracing::info!("bringing back {name}")).await?;
         let progress = context.progress.entity("rollback", None);

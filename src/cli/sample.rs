@@ -3,7 +3,7 @@
 use super::{Context, Outcome, SampleArgs};
 use crate::connect::{self, Side};
 use crate::error::Result;
-use crate::report::Event;
+use crate::report::{Align, Event, Table};
 use crate::sample::{self, SampleOptions};
 
 pub(super) async fn run(context: &Context, args: &SampleArgs) -> Result<Outcome> {
@@ -13,9 +13,13 @@ pub(super) async fn run(context: &Context, args: &SampleArgs) -> Result<Outcome>
     let summary = sample::generate(&mut v1, &options, &mut |people| progress.advance(people)).await;
     progress.finish();
     let summary = summary?;
-    if let Ok(value) = serde_json::to_value(&summary) {
-        context.events.emit(&Event::Result { command: "sample".to_owned(), value });
+    let value = serde_json::to_value(&summary).unwrap_or_default();
+    // What is not there (orphans, without --orphans) need not be told.
+    let mut table = Table::new([("made", Align::Left), ("rows", Align::Right)]);
+    for (what, count) in value.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0)) {
+        table.row([what.replace('_', " "), count.to_string()]);
     }
-    context.output.line(summary.to_string());
+    context.output.table(&table);
+    context.events.emit(&Event::Result { command: "sample".to_owned(), value });
     Ok(Outcome::Done)
 }

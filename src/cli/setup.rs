@@ -3,7 +3,7 @@
 use super::{Context, Outcome, SetupArgs};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
-use crate::report::{Align, Event, Table, prompt};
+use crate::report::{self, Align, Event, Table};
 use crate::setup::{self, CleanPlan, SetupFiles, SetupSummary};
 
 pub(super) async fn run(context: &Context, args: &SetupArgs) -> Result<Outcome> {
@@ -28,7 +28,7 @@ fn ask(context: &Context, plan: &CleanPlan) -> Result<()> {
         table.row([of.name.clone(), of.rows.to_string()]);
     }
     context.output.table(&table);
-    prompt::type_to_confirm(
+    report::type_to_confirm(
         &format!("This removes {} rows from {} and cannot be undone.", plan.rows(), plan.database),
         &plan.database,
     )

@@ -6,7 +6,7 @@ use super::{Context, Outcome, VerifyLoginArgs};
 use crate::connect::{self, Side};
 use crate::credentials::{LoginCheck, check_login};
 use crate::error::{Error, Result};
-use crate::report::{Event, prompt};
+use crate::report::{self, Event};
 use crate::target::postgres::accounts;
 
 pub(super) async fn verify_login(context: &Context, args: &VerifyLoginArgs) -> Result<Outcome> {
@@ -18,7 +18,7 @@ pub(super) async fn verify_login(context: &Context, args: &VerifyLoginArgs) -> R
         return Err(Error::differences(format!("{target} has no account with that email or user name"))
             .help("look it up in the accounts table; suffixed and placeholder emails are in v1v2.conflicts"));
     };
-    let password = prompt::password("Password: ")?;
+    let password = report::password("Password: ")?;
     // A hash takes tens of milliseconds: not on the threads that answer the network.
     let check = tokio::task::spawn_blocking(move || {
         check_login(login.hash.as_deref(), login.locked, password.expose_secret())

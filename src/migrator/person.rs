@@ -169,9 +169,9 @@ fn contact(
     let name = match &spec.name {
         NameColumns::Full(column) => name::split(&row.text(*column).unwrap_or_default()),
         NameColumns::Parts { first, middle, last } => name::from_parts(
-            &filled(Some(*first)).unwrap_or_default(),
-            &filled(*middle).unwrap_or_default(),
-            &filled(Some(*last)).unwrap_or_default(),
+            filled(Some(*first)).as_deref(),
+            filled(*middle).as_deref(),
+            filled(Some(*last)).as_deref(),
         ),
     };
     let own = match filled(spec.email).map(|text| email::normalise(&text)) {
@@ -201,11 +201,11 @@ fn contact(
 }
 
 fn login_email(own: Option<&str>, account: &Account<'_>, context: &Context<'_>) -> Option<String> {
-    let template = account.census.placeholder();
+    let template = &account.census.rules().placeholder;
     let decided: EmailDecision = account.of.email;
     match account.of.founder {
         Founder::Row { entity, row } if decided.is_placeholder() => {
-            let key = account.census.key(row)?;
+            let key = account.census.founder_key(row)?;
             decided.address(own, template, &context.plan.entities[entity].name, key)
         }
         _ => decided.address(own, template, context.entity_name(), context.key),

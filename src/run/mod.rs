@@ -82,7 +82,8 @@ struct Shared {
     ids: Vec<EntityIds>,
     references: References,
     lookups: Lookups,
-    census: Census,
+    /// `None` when no entity has accounts.
+    census: Option<Census>,
     duplicates: duplicates::Duplicates,
     /// Which accounts are in V2, by the census's account number.
     exists: work::AccountBits,
@@ -155,7 +156,7 @@ pub async fn migrate(
         Ok((mut summary, _)) => {
             let state = if summary.interrupted { State::Interrupted } else { State::Done };
             lock.release(state, None, &summary.counts()).await?;
-            summary.run = Some(id);
+            summary.run = Some(id.to_string());
             summary.duration = began.elapsed();
             Ok(summary)
         }
@@ -223,7 +224,7 @@ async fn carry(
         ids,
         references,
         lookups,
-        exists: work::AccountBits::new(&census),
+        exists: work::AccountBits::new(census.as_ref()),
         census,
         duplicates,
         passwords,

@@ -5,7 +5,7 @@ use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Options, Shared, broken};
-use crate::census::{self, Founder, Outcome as Decided};
+use crate::census::{self, Census, Founder, Outcome as Decided};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::ledger::{Beside, Outcome};
@@ -78,7 +78,7 @@ pub(super) async fn all(
             chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
             last_key: None,
-            cursor: shared.census.cursor(entity),
+            cursor: shared.census.as_ref().map(|census| census.cursor(entity)),
             beside,
             rows: 0,
             already: 0,
@@ -105,7 +105,7 @@ struct Reader<'r> {
     /// Rows whose person is founded by another row of this entity: they come after all others.
     deferred: Chunk,
     last_key: Option<String>,
-    cursor: census::Cursor<'r>,
+    cursor: Option<census::Cursor<&'r Census>>,
     beside: Option<Beside<'r>>,
     rows: u64,
     already: u64,
@@ -162,7 +162,7 @@ impl Reader<'_> {
             self.chunk.again = true;
         }
         let decision = match entity.account {
-            Some(_) => match self.cursor.next(&key) {
+            Some(_) => match self.cursor.as_mut().and_then(|cursor| cursor.next(&key)) {
                 Some(decision) => Some(decision),
                 None => return Err(broken("a row of V1 is unknown to the census")),
             },

@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::ledger::Outcome;
 use crate::plan::Plan;
@@ -65,7 +64,7 @@ pub struct Estimate {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     /// The run's id; `None` for a dry run.
-    pub run: Option<Uuid>,
+    pub run: Option<String>,
     /// In the order they were migrated.
     pub entities: Vec<EntitySummary>,
     /// Conflicts by kind and decision, of the rows of this run.

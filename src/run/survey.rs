@@ -26,9 +26,9 @@ pub async fn take(
     ids: &[EntityIds],
     into_existing: bool,
     place: &str,
-) -> Result<(Census, Vec<Option<u64>>)> {
+) -> Result<(Option<Census>, Vec<Option<u64>>)> {
     let mut counts = vec![None; plan.entities.len()];
-    let Some(accounts) = &plan.accounts else { return Ok((Census::empty(), counts)) };
+    let Some(accounts) = &plan.accounts else { return Ok((None, counts)) };
     let rules = Rules::new(accounts)?;
     let region = rules.phone_region.clone();
     let existing = existing(control, accounts, into_existing, place).await?;
@@ -67,7 +67,7 @@ pub async fn take(
         counts[index] = Some(rows);
     }
     let mut close_look = survey.clashes();
-    if close_look.needed() {
+    if !close_look.is_empty() {
         for (index, entity) in plan.entities.iter().enumerate() {
             let Some(spec) = &entity.account else { continue };
             let contact = ContactColumns::new(entity, spec);
@@ -77,13 +77,13 @@ pub async fn take(
                     let row = row.row(0);
                     let key = row.text(0).ok_or_else(|| null_key(entity))?;
                     let email = contact.text(&row, contact.email);
-                    close_look.push(index, &key, email.as_deref(), contact.name(&row).as_deref());
+                    close_look.push(index, &key, email.as_deref(), &contact.name(&row));
                     Ok(true)
                 })
                 .await?;
         }
     }
-    Ok((close_look.decide(), counts))
+    Ok((Some(close_look.decide()?), counts))
 }
 
 fn null_key(entity: &Entity) -> Error {
@@ -133,9 +133,8 @@ impl<'e> ContactColumns<'e> {
         self.when.is_none_or(|column| row.filled(column).is_some())
     }
 
-    fn name(&self, row: &Row<'_>) -> Option<String> {
-        let parts: Vec<_> = self.name.iter().filter_map(|&column| row.filled(column)).collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
+    fn name(&self, row: &Row<'_>) -> String {
+        self.name.iter().filter_map(|&column| row.filled(column)).collect::<Vec<_>>().join(" ")
     }
 }
 

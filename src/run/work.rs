@@ -27,9 +27,12 @@ pub(super) struct AccountBits(Vec<AtomicU64>);
 
 impl AccountBits {
     /// What the census found in V2.
-    pub fn new(census: &Census) -> Self {
-        let bits = Self((0..census.account_slots().div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
-        census.accounts_in_v2().for_each(|account| bits.insert(account));
+    pub fn new(census: Option<&Census>) -> Self {
+        let slots = census.map_or(0, Census::account_slots);
+        let bits = Self((0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
+        if let Some(census) = census {
+            (0..slots as u32).filter(|&number| census.exists_in_v2(number)).for_each(|number| bits.insert(number));
+        }
         bits
     }
 
@@ -95,7 +98,7 @@ async fn write(
         let phase = chunk.phase;
         let mut passwords = match chunk.passwords.take() {
             Some((rows, hashes)) => {
-                let hashes = hashes.wait().await?;
+                let hashes = hashes.await?;
                 rows.into_iter().zip(hashes.iter().map(|hash| hash.phc())).collect()
             }
             None => HashMap::new(),
@@ -143,7 +146,7 @@ async fn hash_unforeseen(shared: &Shared, chunk: &Chunk, passwords: &mut HashMap
         return Ok(());
     }
     let jobs = unforeseen.iter().map(|(_, id)| Job { account_id: id.to_string() }).collect();
-    let hashes = pool.submit(jobs).wait().await?;
+    let hashes = pool.submit(jobs).await?;
     passwords.extend(unforeseen.iter().map(|(row, _)| *row).zip(hashes.iter().map(|hash| hash.phc())));
     Ok(())
 }
@@ -184,13 +187,14 @@ fn convert(
                     Decided::WithoutAccount => None,
                     Decided::Rejected(code) => return Err(Reject::new(code.as_str(), code.reason())),
                     Decided::Account(account) => {
+                        let Some(census) = &shared.census else { return Ok(()) };
                         let account = Account {
                             of: account,
                             creates: !shared.exists.contains(account.number),
                             mode: shared.settings.passwords,
                             password_hash: passwords.get(&number).map(String::as_str),
                             pretend: shared.dry_run,
-                            census: &shared.census,
+                            census,
                         };
                         merged = !account.creates;
                         account_id = Some(account.of.id.to_string());
@@ -225,7 +229,8 @@ fn convert(
 
 /// What the census has to tell about the row.
 fn add_conflicts(shared: &Shared, decision: Decision, row: u32, records: &mut Records) {
-    for conflict in shared.census.conflicts(decision) {
+    let conflicts = shared.census.iter().flat_map(|census| census.conflicts(decision.row));
+    for conflict in conflicts {
         let other = conflict.other.map(|other| {
             let name = shared.plan.entities[other.entity].name.clone();
             (name, other.key.unwrap_or_default().to_owned())

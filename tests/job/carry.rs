@@ -1,0 +1,122 @@
+//! Everybody arrives, once, the same way whatever the settings.
+
+use super::Job;
+use crate::support::Database;
+
+#[test]
+fn everybody_is_carried_over_and_accounted_for() {
+    let job = Job::new(600, &[]);
+    let before = job.structure();
+    job.migrate(&[], 0);
+
+    for (v1, entity) in [("School", "schools"), ("Teacher", "teachers"), ("Parent", "parents"), ("Student", "students")] {
+        let rows = job.v1.count(&format!("\"{v1}\""));
+        assert!(rows > 0);
+        let total = job.v2.one(&format!("select total from v1v2.accounting where entity = '{entity}'"));
+        assert_eq!(total, rows.to_string(), "{entity}: each row of V1 has one line in the ledger");
+        assert_eq!(job.v2.count(&format!("\"{v1}\"")), rows, "{v1}: nothing was rejected, so every row is in V2");
+    }
+    assert_eq!(
+        job.v2.one("select count(*) from \"User\""),
+        job.v2.one("select count(distinct account_id) from v1v2.ledger where account_id is not null"),
+    );
+    assert_eq!(
+        job.v2.one("select count(*) from \"UserRole\""),
+        job.v2.one("select count(*) from v1v2.ledger where account_id is not null"),
+        "one role for each row that is a person"
+    );
+    assert_eq!(
+        job.v1.one("select count(*) from \"_ParentToStudent\""),
+        job.v2.one("select count(*) from \"StudentGuardian\""),
+    );
+    // A column that is carried over unchanged, over the join that the ledger makes possible.
+    let v1 = job.v1.rows("select \"employeeNo\", \"hireDate\", qualification from \"Teacher\" order by 1");
+    let v2 = job.v2.rows("select \"employeeNo\", \"hireDate\", qualification from \"Teacher\" order by 1");
+    assert_eq!(v1, v2);
+    assert_eq!(job.structure(), before, "bulk load put every index and foreign key back");
+    job.run(&["validate", "--compare-counts"]).expect(0);
+}
+
+#[test]
+fn people_keep_what_makes_them_reachable() {
+    let job = Job::new(600, &[]);
+    job.migrate(&[], 0);
+    assert_eq!(job.v2.one("select count(*) from \"User\" where email <> lower(email) or email ~ '\\s'"), "0");
+    assert_eq!(job.v2.one("select count(*) from \"User\" where phone !~ '^\\+[1-9][0-9]{6,14}$'"), "0");
+    assert_eq!(
+        job.v2.one("select count(*) from \"User\" where \"emailIsPlaceholder\" <> (email like '%@placeholder.invalid')"),
+        "0"
+    );
+    // A person who is teacher and parent: one account, two roles.
+    let both = "select count(*) from \"Teacher\" t join \"Parent\" p on p.\"userId\" = t.\"userId\"";
+    assert_ne!(job.v2.one(both), "0");
+    assert_eq!(
+        job.v2.one("select count(*) from v1v2.ledger where entity = 'parents' and outcome = 'g'"),
+        job.v2.one(both)
+    );
+    // Families share phones, and nobody is merged on a phone alone.
+    assert_ne!(job.v2.one("select count(*) from v1v2.conflicts where kind = 'phone_shared'"), "0");
+}
+
+#[test]
+fn a_second_run_writes_nothing() {
+    let job = Job::new(300, &[]);
+    job.migrate(&[], 0);
+    let everything = |job: &Job| {
+        let mut digest = job.v2.digest(&["public", "v1v2"], &[]);
+        digest.remove("v1v2.runs");
+        (digest, job.v2.one("select max(xmin::text::bigint) from \"User\""))
+    };
+    let before = everything(&job);
+    job.migrate(&[], 0);
+    assert_eq!(everything(&job), before);
+    assert_eq!(job.v2.one("select count(*) from v1v2.runs where state = 'done'"), "2");
+}
+
+#[test]
+fn the_result_depends_neither_on_chunks_nor_on_writers_nor_on_bulk_load() {
+    let job = Job::new(400, &["--orphans"]);
+    job.migrate(&[], 3);
+    let expected = job.result();
+    let mut job = job;
+    let mut kept: Vec<Database> = Vec::new();
+    for settings in [
+        &["--batch-size", "7", "--writers", "4"][..],
+        &["--batch-size", "100000", "--writers", "1", "--no-bulk"],
+        &["--batch-size", "13", "--no-bulk"],
+    ] {
+        let (other, old) = job.another_v2();
+        kept.push(old);
+        job = other;
+        job.migrate(settings, 3);
+        assert_eq!(job.result(), expected, "{settings:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_decides_the_same_and_writes_nothing() {
+    let job = Job::new(400, &["--orphans"]);
+    let before = (job.v2.digest(&["public", "v1v2"], &[]), job.structure());
+    let dry = job.run(&["migrate", "--dry-run", "--json"]).expect(3);
+    assert_eq!((job.v2.digest(&["public", "v1v2"], &[]), job.structure()), before);
+    let real = job.run(&["migrate", "--force", "--json", "--skip-validation"]).expect(3);
+    let (dry, real) = (result(&dry.stdout), result(&real.stdout));
+    for part in ["entities", "conflicts", "rejects", "first_rejects"] {
+        assert_eq!(dry[part], real[part], "{part}");
+    }
+    assert!(dry["samples"].as_array().is_some_and(|tables| tables.len() > 5));
+}
+
+#[test]
+fn a_dry_run_masks_passwords_and_estimates() {
+    let job = Job::new(60, &[]);
+    let dry = job.run(&["migrate", "--dry-run", "--passwords", "generate"]).expect(0);
+    assert!(dry.stdout.contains("\"passwordHash\":\"***\""), "{}", dry.stdout);
+    assert!(dry.stdout.contains("the run itself will take about"), "{}", dry.stdout);
+    assert!(!dry.stdout.contains("argon2"));
+}
+
+fn result(stdout: &str) -> serde_json::Value {
+    let events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    events.into_iter().find(|event| event["event"] == "result").unwrap()["value"].clone()
+}

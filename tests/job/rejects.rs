@@ -1,0 +1,114 @@
+//! A row that cannot be migrated costs only itself.
+
+use super::Job;
+
+#[test]
+fn orphans_are_rejected_with_the_missing_key_and_can_be_tried_again() {
+    let job = Job::new(1_000, &["--orphans"]);
+    let orphans = job.v1.rows(
+        "select id, \"schoolId\" from \"Teacher\" t where not exists (select from \"School\" s where s.id = t.\"schoolId\") order by 1",
+    );
+    assert!(!orphans.is_empty());
+    job.migrate(&[], 3);
+    let rejected = job.v2.rows(
+        "select key, code, reason, source_row is not null from v1v2.ledger where entity = 'teachers' and outcome = 'r' order by 1",
+    );
+    assert_eq!(rejected.len(), orphans.len());
+    for (orphan, reject) in orphans.iter().zip(&rejected) {
+        assert_eq!(orphan[0], reject[0]);
+        assert_eq!(reject[1].as_deref(), Some("missing-reference"));
+        assert!(reject[2].as_deref().unwrap().contains(orphan[1].as_deref().unwrap()), "{reject:?}");
+        assert_eq!(reject[3].as_deref(), Some("true"));
+    }
+    job.run(&["validate", "--compare-counts"]).expect(0);
+
+    // The school comes back, and only the rejects are looked at again.
+    job.v1.execute(
+        "insert into \"School\" (id, name, code, \"updatedAt\") \
+         select distinct t.\"schoolId\", 'Found again', t.\"schoolId\", now() from \"Teacher\" t \
+         where not exists (select from \"School\" s where s.id = t.\"schoolId\")",
+    );
+    job.migrate(&["--retry-rejected"], 3);
+    assert_eq!(job.v2.one("select count(*) from v1v2.ledger where entity = 'teachers' and outcome = 'r'"), "0");
+    job.run(&["validate", "--compare-counts"]).expect(0);
+}
+
+#[test]
+fn rows_that_the_database_refuses_leave_the_others_alone() {
+    let job = Job::new(400, &[]);
+    // One refused by a check, one by a type, one by a trigger's own error class, all in the middle of chunks.
+    let key = |offset: u32| job.v1.one(&format!("select id from \"Student\" order by id collate \"C\" offset {offset} limit 1"));
+    let (checked, odd) = (key(17), key(90));
+    job.v2.execute(&format!(
+        "alter table \"Student\" add constraint no_such_number check (\"admissionNo\" <> '{}')",
+        job.v1.one(&format!("select \"admissionNo\" from \"Student\" where id = '{checked}'"))
+    ));
+    job.v1.execute(&format!("update \"Student\" set \"admissionNo\" = repeat('9', 3000) where id = '{odd}'"));
+    job.v2.execute("alter table \"Student\" add constraint short check (length(\"admissionNo\") < 1000)");
+    job.migrate(&[], 3);
+    let rejected = job.v2.rows("select key, code, reason from v1v2.ledger where outcome = 'r' order by key collate \"C\"");
+    let keys: Vec<_> = rejected.iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(keys, [checked.clone(), odd]);
+    for row in &rejected {
+        assert_eq!(row[1].as_deref(), Some("database-23514"));
+        assert!(row[2].as_deref().unwrap().starts_with("Student: "), "{row:?}");
+    }
+    assert_eq!(job.v2.count("\"Student\""), job.v1.count("\"Student\"") - 2);
+    // The rejected person has no account either: all or nothing.
+    assert_eq!(
+        job.v2.one("select count(*) from \"User\" u where not exists (select from v1v2.ledger l where l.account_id = u.id::text)"),
+        "0"
+    );
+    assert!(!job.v2.rows(&format!("select from v1v2.ledger where key = '{checked}' and source_row is not null")).is_empty());
+    job.run(&["validate", "--compare-counts"]).expect(0);
+}
+
+#[test]
+fn a_dry_run_finds_what_the_database_would_refuse() {
+    let job = Job::new(200, &[]);
+    let odd = job.v1.one("select id from \"Student\" order by id limit 1 offset 20");
+    job.v1.execute(&format!("update \"Student\" set \"admissionNo\" = repeat('9', 3000) where id = '{odd}'"));
+    job.v2.execute("alter table \"Student\" add constraint short check (length(\"admissionNo\") < 1000)");
+    let dry = job.run(&["migrate", "--dry-run"]).expect(3);
+    assert!(dry.stdout.contains(&odd) && dry.stdout.contains("database-23514"), "{}", dry.stdout);
+}
+
+#[test]
+fn of_rows_that_share_what_is_unique_in_v2_the_first_stays() {
+    let job = Job::new(300, &[]);
+    job.v1.execute("drop index \"Student_admissionNo_key\"");
+    let keys: Vec<String> = job
+        .v1
+        .rows("select id from \"Student\" order by id collate \"C\" limit 3 offset 30")
+        .into_iter()
+        .map(|row| row[0].clone().unwrap())
+        .collect();
+    job.v1.execute(&format!(
+        "update \"Student\" set \"admissionNo\" = 'SAME', \"schoolId\" = (select min(id) from \"School\") where id in ('{}')",
+        keys.join("', '")
+    ));
+    job.migrate(&["--batch-size", "1", "--writers", "4"], 3);
+    assert_eq!(
+        job.v2.rows("select key, code from v1v2.ledger where outcome = 'r' order by key collate \"C\""),
+        keys[1..].iter().map(|key| vec![Some(key.clone()), Some("duplicate-value".to_owned())]).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn when_a_founder_is_rejected_the_persons_next_row_creates_the_account() {
+    let job = Job::new(600, &[]);
+    // A teacher who is a parent too, and whose school V1 has lost.
+    let both = job.v1.rows(
+        "select t.id, p.id from \"Teacher\" t join \"Parent\" p on p.email = t.email and p.name = t.name \
+         where t.email like '%@%' order by 1 limit 1",
+    );
+    let [Some(teacher), Some(parent)] = &both[0][..] else { panic!("{both:?}") };
+    job.v1.execute("alter table \"Teacher\" drop constraint \"Teacher_schoolId_fkey\"");
+    job.v1.execute(&format!("update \"Teacher\" set \"schoolId\" = 'gone' where id = '{teacher}'"));
+    job.migrate(&["--passwords", "generate"], 3);
+    let line = job.v2.rows(&format!("select outcome::text, account_id from v1v2.ledger where entity = 'parents' and key = '{parent}'"));
+    assert_eq!(line[0][0].as_deref(), Some("m"), "the parent's row created the account");
+    let account = line[0][1].clone().unwrap();
+    assert_eq!(job.v2.one(&format!("select count(*) from \"User\" where id = '{account}' and \"passwordHash\" is not null")), "1");
+    job.run(&["validate", "--compare-counts"]).expect(0);
+}
