@@ -1,5 +1,7 @@
 //! The command line as a user meets it: the real program, its exit codes and what it says on which stream.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,8 @@
 //! Connections against a real server: `V1V2_TEST_V1_URL` names one (a superuser's URL, any database). Without it these
 //! tests fail, as a check that is skipped checks nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, Row, postgres::PgConnection};
@@ -19,7 +21,7 @@ fn to(url: &Url) -> Settings {
 }
 
 async fn refused(url: &Url) -> v1v2::Error {
-    connect::postgres(Side::V1, &to(url)).await.err().expect("no connection")
+    connect::postgres(Side::V1, &to(url)).await.expect_err("no connection")
 }
 
 async fn show(connection: &mut PgConnection, name: &str) -> String {
