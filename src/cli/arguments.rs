@@ -31,6 +31,7 @@ Exit codes: 0 done · 1 failed · 2 usage or a definition problem · 3 finished,
 
 /// Options of all commands.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of all commands")]
 pub struct Global {
     /// Settings file to use instead of v1v2.toml
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -38,6 +38,11 @@ pub(super) fn connecting(place: &Place, options: &PgConnectOptions, error: &sqlx
         },
         sqlx::Error::Io(io) if is_certificate(&io.to_string()) => untrusted(place, &io.to_string()),
         sqlx::Error::Io(io) => match io.kind() {
+            // Over TCP the only file in play is a certificate's; a socket that is missing means no server.
+            ErrorKind::NotFound if !place.host.starts_with('/') => {
+                Error::usage(format!("{place}: a certificate file that the URL names does not exist"))
+                    .help("check sslrootcert, sslcert and sslkey")
+            }
             ErrorKind::ConnectionRefused | ErrorKind::NotFound => {
                 Error::failed(format!("{place} cannot be reached: nothing listens there")).help(format!(
                     "start the server, or check host and port in {}_DATABASE_URL",

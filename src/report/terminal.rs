@@ -212,9 +212,9 @@ mod tests {
         table.row(["学校", "7"]);
         table.row(["a\x1b[1m", "12,345"]);
         insta::assert_snapshot!(table.to_string(), @r"
-        entity         rows
-        学校              7
-        a\u{1b}[1m   12,345
+        entity        rows
+        学校             7
+        a\u{1b}[1m  12,345
         ");
     }
 

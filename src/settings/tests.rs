@@ -109,8 +109,11 @@ fn config_names_another_file_that_must_exist() {
 #[test]
 fn all_bad_settings_are_told_together_with_their_places() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("v1v2.toml"), "writers = 2\nbatchsize = 3\nbulk = [1]\n[v1]\nport = 0\n")
-        .unwrap();
+    fs::write(
+        folder.path().join("v1v2.toml"),
+        "writers = 2\nbatchsize = 3\nbulk = [1]\n[v1]\nport = 0\nhost = \"h\"\n",
+    )
+    .unwrap();
     fs::write(folder.path().join(".env"), "# mine\nexport V1V2_PASSWORDS=genrate\nOTHER=1\n").unwrap();
     let environment =
         environment(&[("V1V2_BATCH_BYTES", "lots"), ("V1V2_WRITTERS", "1"), ("V1V2_TEST_X", "1")]);
