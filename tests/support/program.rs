@@ -1,0 +1,250 @@
+//! Drives the real `v1v2` program, as a user's shell would.
+//!
+//! Each [`Project`] is a folder of its own with a clean environment: what the developer has set, their `.env` and their
+//! home folder must not decide whether a test is green. Signals go to one process, by its id.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::Database;
+
+/// A folder in which the program runs, with the environment it gets. Gone when this value is.
+#[derive(Debug)]
+pub struct Project {
+    folder: TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Project {
+    /// An empty folder and no settings.
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), env: Vec::new() }
+    }
+
+    /// An empty folder, with the databases' URLs in the environment.
+    pub fn between(v1: &Database, v2: &Database) -> Self {
+        Self::new().env("V1_DATABASE_URL", v1.url()).env("V2_DATABASE_URL", v2.url())
+    }
+
+    /// Sets an environment variable for every command; the last value wins.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The folder: the program's current and home folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file below the folder, with the folders on the way to it.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Reads a file below the folder.
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path().join(path)).unwrap()
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.spawn(arguments).wait()
+    }
+
+    /// Runs the program to its end, with a text on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
+        self.start(arguments, Some(input)).wait()
+    }
+
+    /// Starts the program and returns at once.
+    pub fn spawn(&self, arguments: &[&str]) -> Running {
+        self.start(arguments, None)
+    }
+
+    fn start(&self, arguments: &[&str], input: Option<&str>) -> Running {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_v1v2"))
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path())
+            .env("TMPDIR", self.path())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.path())
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = Stream::read(child.stdout.take().unwrap());
+        let stderr = Stream::read(child.stderr.take().unwrap());
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input.map(str::to_owned)) {
+            // On a thread: a program that does not read must not block the test. That it may end before it has read
+            // everything is its right, too.
+            std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+        }
+        Running { command: arguments.join(" "), child, stdout, stderr, timeout: Duration::from_secs(120) }
+    }
+}
+
+/// The program while it runs. Killed when this value is dropped.
+#[derive(Debug)]
+pub struct Running {
+    command: String,
+    child: Child,
+    stdout: Stream,
+    stderr: Stream,
+    timeout: Duration,
+}
+
+impl Running {
+    /// How long [`Running::wait`] and [`Running::wait_until`] have; two minutes if not set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name, such as `INT`, to this one process. False if it has ended already.
+    pub fn signal(&mut self, name: &str) -> bool {
+        // Until `try_wait` has seen the end, the id cannot belong to anybody else.
+        self.child.try_wait().unwrap().is_none()
+            && Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap().success()
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until a condition holds; false if the program ended before.
+    pub fn wait_until(&mut self, mut condition: impl FnMut(&Self) -> bool) -> bool {
+        let start = Instant::now();
+        loop {
+            if condition(self) {
+                return true;
+            }
+            if self.child.try_wait().unwrap().is_some() {
+                return condition(self);
+            }
+            self.check_time(start);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Outcome {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            self.check_time(start);
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let took = start.elapsed();
+        self.stdout.finish();
+        self.stderr.finish();
+        let command = std::mem::take(&mut self.command);
+        Outcome { command, status, took, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    fn check_time(&self, start: Instant) {
+        if start.elapsed() > self.timeout {
+            let Self { command, timeout, .. } = self;
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            // The child is killed by Drop, while this panic unwinds.
+            panic!("v1v2 {command}: not done after {timeout:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when the process has ended and was waited for, which is what they are for.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// How the program ended, and all it said.
+#[derive(Debug)]
+pub struct Outcome {
+    command: String,
+    status: ExitStatus,
+    /// From the call of `wait` (for `run`: from the start) to the end.
+    pub took: Duration,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The exit code; `None` if a signal ended the program.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The number of the signal that ended the program, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        std::os::unix::process::ExitStatusExt::signal(&self.status)
+    }
+
+    /// Fails the test, with all the program said, unless it ended with this exit code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        let Self { command, status, stdout, stderr, .. } = &self;
+        assert!(
+            status.code() == Some(code),
+            "v1v2 {command}: {status} instead of exit code {code}\nstdout:\n{stdout}\nstderr:\n{stderr}"
+        );
+        self
+    }
+}
+
+/// What a process writes to one of its outputs, read on a thread of its own so that the process never waits for us.
+#[derive(Debug)]
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn read(mut from: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&bytes);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(size @ 1..) = from.read(&mut buffer) {
+                sink.lock().unwrap().extend_from_slice(&buffer[..size]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn finish(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+}
