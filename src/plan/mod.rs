@@ -4,7 +4,18 @@
 //! is an index into the source row or a column that V2 has, every reference names an entity of the plan, and the
 //! entities and their writes stand in an order that V2's foreign keys accept.
 
+mod account;
+mod check;
+mod compile;
+mod describe;
+mod order;
+mod write;
+
 use std::sync::Arc;
+
+pub use check::{Inputs, check};
+pub use compile::{Codes, compile};
+pub use describe::{Described, DescribedColumn, Fault, Origin, Shape};
 
 /// Everything one run needs to know about both databases.
 #[derive(Debug, Clone)]
@@ -15,6 +26,8 @@ pub struct Plan {
     pub entities: Vec<Entity>,
     /// Reference data that definitions look up; [`Fill::Lookup`] holds an index into it.
     pub lookups: Vec<Lookup>,
+    /// What is worth knowing but stops nothing: triggers on tables that are written, keys that nothing proves unique.
+    pub notes: Vec<String>,
 }
 
 /// What holds for all accounts (`migrators/accounts.toml`).

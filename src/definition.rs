@@ -1,1 +1,0 @@
-//! The TOML definitions of `migrators/`, as they are written.

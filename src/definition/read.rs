@@ -1,0 +1,344 @@
+//! One file: from the spanned TOML document to the definition, with a problem for whatever is not understood.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{At, Problem};
+use super::{
+    AccountDefinition, AccountsDefinition, ColumnDefinition, EntityDefinition, NameDefinition, Placed,
+    RowsDefinition, ScopeDefinition, SourceDefinition, WriteDefinition,
+};
+use crate::plan::{Ids, Policies, Policy};
+
+/// A value of the document.
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+
+/// What a file turned out to hold.
+#[derive(Debug)]
+pub(super) enum Content {
+    Entity(Box<EntityDefinition>),
+    Accounts(Box<AccountsDefinition>),
+    /// Nothing that counts: empty, `disabled = true`, or broken.
+    Nothing,
+}
+
+/// Reads one file and collects its problems.
+#[derive(Debug)]
+pub(super) struct Reader<'p> {
+    pub(super) file: usize,
+    pub(super) text: &'p str,
+    pub(super) problems: &'p mut Vec<Problem>,
+}
+
+const ACCOUNT_KEYS: &[&str] = &[
+    "type",
+    "role",
+    "name",
+    "first_name",
+    "middle_name",
+    "last_name",
+    "email",
+    "phone",
+    "address",
+    "password",
+    "created_at",
+    "updated_at",
+    "scope",
+    "when",
+];
+
+/// The default template; RFC 2606 reserves `.invalid`, so nothing sent there can reach anybody.
+const PLACEHOLDER: &str = "{entity}.{key}@placeholder.invalid";
+
+impl Reader<'_> {
+    pub(super) fn at(&self, span: Range<usize>) -> At {
+        At { file: self.file, start: span.start, end: span.end }
+    }
+
+    pub(super) fn problem(&mut self, span: Range<usize>, message: impl Into<String>, label: &str) {
+        let at = self.at(span);
+        self.problems.push(Problem::at(at, message, label));
+    }
+
+    /// Reads the whole file. `accounts`: it is `accounts.toml`.
+    pub(super) fn file(&mut self, accounts: bool) -> Content {
+        let (document, errors) = DeTable::parse_recoverable(self.text);
+        let broken = !errors.is_empty();
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            self.problem(span, format!("this is not TOML: {}", error.message()), "here");
+        }
+        // What stands after a syntax error is guesswork, and so would every further message be.
+        let table = document.get_ref();
+        if broken || table.is_empty() {
+            return Content::Nothing;
+        }
+        if accounts { self.accounts(table) } else { self.entity(table) }
+    }
+
+    fn entity(&mut self, table: &DeTable<'_>) -> Content {
+        let known = &["entity", "after", "ids", "disabled", "source", "account", "postgres", "mongodb"];
+        self.unknown_keys(table, known, "a definition");
+        if table.get("disabled").and_then(|value| self.boolean(value, "disabled")) == Some(true) {
+            return Content::Nothing;
+        }
+        let Some(name) = self.required(table, 0..0, "entity", "a definition") else {
+            return Content::Nothing;
+        };
+        // Names stand in settings, the ledger and generated addresses, so they stay plain.
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if !name.value.starts_with(|c: char| c.is_ascii_lowercase()) || !name.value.chars().all(plain) {
+            let message = format!("`{}` cannot be the name of an entity", name.value);
+            self.problems.push(Problem::at(name.at, message, "lower-case letters, digits and _ only"));
+        }
+        let ids = self.choice(table, "ids", &[("uuid8", Ids::Uuid8), ("keep", Ids::Keep)]);
+        let definition = EntityDefinition {
+            file: self.file,
+            after: table.get("after").map(|value| self.strings(value, "after")).unwrap_or_default(),
+            ids: ids.unwrap_or(Ids::Uuid8),
+            source: self.source(table, name.at),
+            account: table.get("account").and_then(|value| self.account(value)),
+            writes: self.writes(table, false),
+            name,
+        };
+        self.collections(table);
+        Content::Entity(Box::new(definition))
+    }
+
+    fn accounts(&mut self, table: &DeTable<'_>) -> Content {
+        let known = &["builtin", "order", "account", "policies", "postgres", "mongodb"];
+        self.unknown_keys(table, known, "accounts.toml");
+        // Acted on while loading, before the files that it leaves out are read.
+        if let Some(value) = table.get("builtin") {
+            self.boolean(value, "builtin");
+        }
+        let mut definition = AccountsDefinition {
+            file: self.file,
+            phone_region: String::new(),
+            placeholder: PLACEHOLDER.to_owned(),
+            policies: Policies {
+                same_person: Policy::Merge,
+                other_person: Policy::Suffix,
+                same_entity: Policy::Suffix,
+                same_phone: Policy::KeepFirst,
+            },
+            order: Vec::new(),
+            writes: self.writes(table, true),
+        };
+        if let Some(value) = table.get("order") {
+            definition.order = self.strings(value, "order").into_iter().map(|name| name.value).collect();
+        }
+        self.collections(table);
+        if let Some((value, account)) = self.table(table.get("account"), "account") {
+            self.unknown_keys(account, &["phone_region", "placeholder"], "[account] of accounts.toml");
+            if let Some(region) = self.required(account, value, "phone_region", "[account]") {
+                if region.value.len() != 2 || !region.value.bytes().all(|b| b.is_ascii_uppercase()) {
+                    let message = format!("`{}` is no ISO 3166-1 alpha-2 code", region.value);
+                    self.problems.push(Problem::at(region.at, message, "two capitals, such as \"NG\""));
+                }
+                definition.phone_region = region.value;
+            }
+            if let Some(template) = account.get("placeholder").and_then(|v| self.string(v, "placeholder")) {
+                let (local, domain) = template.value.rsplit_once('@').unwrap_or_default();
+                if !local.contains("{entity}") || !local.contains("{key}") || !domain.contains('.') {
+                    let message = "the template of generated addresses must have {entity} and {key} before the @, and a domain after it, or two people could get the same address";
+                    self.problems.push(Problem::at(
+                        template.at,
+                        message,
+                        "for example {entity}.{key}@no-email.example.org",
+                    ));
+                }
+                definition.placeholder = template.value;
+            }
+        } else if !definition.writes.is_empty() {
+            let at = definition.writes[0].at;
+            self.problems.push(
+                Problem::at(at, "accounts.toml writes accounts but has no [account]", "needs it")
+                    .help("add `[account]` with `phone_region = \"NG\"` (the country in which phones without a country code are read)"),
+            );
+        }
+        if let Some((_, policies)) = self.table(table.get("policies"), "policies") {
+            self.policies(policies, &mut definition.policies);
+        }
+        Content::Accounts(Box::new(definition))
+    }
+
+    fn policies(&mut self, table: &DeTable<'_>, policies: &mut Policies) {
+        let all = &[
+            ("merge", Policy::Merge),
+            ("suffix", Policy::Suffix),
+            ("keep-first", Policy::KeepFirst),
+            ("reject", Policy::Reject),
+        ];
+        let places = [
+            ("same_person", &mut policies.same_person, &all[..]),
+            ("other_person", &mut policies.other_person, &all[..]),
+            ("same_entity", &mut policies.same_entity, &all[..]),
+            // Families share phones: one phone is no sign of one person, and has no part that could take a suffix.
+            ("same_phone", &mut policies.same_phone, &all[2..]),
+        ];
+        self.unknown_keys(table, &places.each_ref().map(|(name, ..)| *name), "[policies]");
+        for (name, place, choices) in places {
+            if let Some(policy) = self.choice(table, name, choices) {
+                *place = policy;
+            }
+        }
+    }
+
+    fn source(&mut self, table: &DeTable<'_>, name: At) -> Option<SourceDefinition> {
+        let Some((span, source)) = self.table(table.get("source"), "source") else {
+            if table.get("source").is_none() {
+                let problem = Problem::at(name, "this entity has no [source]", "where are its rows read?");
+                self.problems
+                    .push(problem.help("add `[source]` with `key = \"id\"` and `query = '''select …'''`"));
+            }
+            return None;
+        };
+        self.unknown_keys(source, &["key", "query"], "[source]");
+        let key = self.required(source, span.clone(), "key", "[source]");
+        let query = self.required(source, span, "query", "[source]");
+        let (key, mut query) = (key?, query?);
+        // The place of the text inside its quotes, if it stands there as it is (no escapes, no CR).
+        let trimmed = query.value.trim().trim_end_matches(';').trim_end().to_owned();
+        if trimmed.is_empty() {
+            self.problems.push(Problem::at(query.at, "the query is empty", "a select of V1 goes here"));
+            return None;
+        }
+        if let Some(found) = self.text.get(query.at.start..query.at.end).and_then(|raw| raw.find(&trimmed)) {
+            query.at.start += found;
+            query.at.end = query.at.start + trimmed.len();
+        }
+        query.value = trimmed;
+        Some(SourceDefinition { query, key })
+    }
+
+    fn account(&mut self, value: &Value<'_>) -> Option<AccountDefinition> {
+        let (span, table) = self.table(Some(value), "account")?;
+        self.unknown_keys(table, ACCOUNT_KEYS, "[account]");
+        let account_type = self.required(table, span.clone(), "type", "[account]");
+        let role = self.required(table, span.clone(), "role", "[account]");
+        let name = self.name(table, span.clone());
+        let scope = table.get("scope").and_then(|value| self.scope(value));
+        let mut column = |key: &str| table.get(key).and_then(|value| self.string(value, key));
+        let (email, phone, address) = (column("email"), column("phone"), column("address"));
+        let (password, when) = (column("password"), column("when"));
+        let (created_at, updated_at) = (column("created_at"), column("updated_at"));
+        Some(AccountDefinition {
+            at: self.at(span),
+            account_type: account_type?,
+            role: role?,
+            name: name?,
+            email,
+            phone,
+            address,
+            password,
+            created_at,
+            updated_at,
+            scope,
+            when,
+        })
+    }
+
+    fn name(&mut self, table: &DeTable<'_>, span: Range<usize>) -> Option<NameDefinition> {
+        let mut column = |key: &str| table.get(key).and_then(|value| self.string(value, key));
+        let (full, first, middle, last) =
+            (column("name"), column("first_name"), column("middle_name"), column("last_name"));
+        match (full, first, last) {
+            (Some(full), None, None) if middle.is_none() => Some(NameDefinition::Full(full)),
+            (None, Some(first), Some(last)) => Some(NameDefinition::Parts { first, middle, last }),
+            _ => {
+                self.problem(
+                    span,
+                    "[account] needs either `name`, or `first_name` and `last_name` (and perhaps `middle_name`)",
+                    "which columns hold the person's name?",
+                );
+                None
+            }
+        }
+    }
+
+    fn scope(&mut self, value: &Value<'_>) -> Option<Placed<ScopeDefinition>> {
+        let (span, table) = self.table(Some(value), "scope")?;
+        let at = self.at(span.clone());
+        if let Some(own) = table.get("id") {
+            self.unknown_keys(table, &["id"], "`scope = { id = true }`");
+            self.truth(own, "id")?;
+            return Some(Placed { value: ScopeDefinition::Own, at });
+        }
+        self.unknown_keys(table, &["entity", "key"], "a scope");
+        let entity = self.required(table, span.clone(), "entity", "a scope");
+        let key = self.required(table, span, "key", "a scope");
+        Some(Placed { value: ScopeDefinition::Reference { entity: entity?, key: key? }, at })
+    }
+
+    fn writes(&mut self, document: &DeTable<'_>, accounts: bool) -> Vec<WriteDefinition> {
+        let mut writes = Vec::new();
+        for value in self.tables(document, "postgres") {
+            let Some((span, table)) = self.table(Some(value), "postgres") else { continue };
+            let known: &[&str] =
+                if accounts { &["table", "per", "columns"] } else { &["table", "each", "columns"] };
+            self.unknown_keys(table, known, "[[postgres]]");
+            let name = self.required(table, span.clone(), "table", "[[postgres]]");
+            let rows = if accounts {
+                let choices = &[("account", RowsDefinition::Account), ("role", RowsDefinition::Role)];
+                if table.get("per").is_none() {
+                    self.problem(
+                        span.clone(),
+                        "[[postgres]] of accounts.toml has no `per`",
+                        "per = \"account\" or \"role\"",
+                    );
+                }
+                self.choice(table, "per", choices)
+            } else {
+                match table.get("each") {
+                    Some(each) => self.string(each, "each").map(RowsDefinition::Each),
+                    None => Some(RowsDefinition::Row),
+                }
+            };
+            let in_each = matches!(rows, Some(RowsDefinition::Each(_)));
+            let columns = self.columns(table, span.clone(), "columns", accounts, in_each);
+            if let (Some(name), Some(rows)) = (name, rows) {
+                writes.push(WriteDefinition { at: self.at(span), table: name, rows, columns });
+            }
+        }
+        writes
+    }
+
+    fn columns(
+        &mut self,
+        write: &DeTable<'_>,
+        span: Range<usize>,
+        part: &str,
+        accounts: bool,
+        in_each: bool,
+    ) -> Vec<ColumnDefinition> {
+        let Some((_, columns)) = self.table(write.get(part), part) else {
+            if write.get(part).is_none() {
+                self.problem(span, format!("this part has no {part}"), "what does it write?");
+            }
+            return Vec::new();
+        };
+        // The document sorts by name; people wrote an order, and messages and COPY follow it.
+        let mut entries: Vec<_> = columns.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let mut definitions = Vec::new();
+        for (name, value) in entries {
+            let fill = self.fill(value, accounts, in_each);
+            let name = Placed { value: name.get_ref().to_string(), at: self.at(name.span()) };
+            definitions.push(ColumnDefinition { name, fill });
+        }
+        definitions
+    }
+
+    /// `[[mongodb]]` parts hold for another kind of target: here only their form is looked at.
+    fn collections(&mut self, document: &DeTable<'_>) {
+        for value in self.tables(document, "mongodb") {
+            let Some((span, table)) = self.table(Some(value), "mongodb") else { continue };
+            self.unknown_keys(table, &["collection", "each", "per", "fields"], "[[mongodb]]");
+            self.required(table, span.clone(), "collection", "[[mongodb]]");
+            self.columns(table, span, "fields", false, table.get("each").is_some());
+        }
+    }
+}

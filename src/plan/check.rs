@@ -1,0 +1,482 @@
+//! Definitions against what both databases say of themselves: the plan, or every problem.
+//!
+//! Pure, so that each rule can be tested with values. A part that is broken is left out and the rest goes on: the
+//! first mistake must not hide the others, and one mistake must not be reported twice in other words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::compile::Codes;
+use super::describe::{Described, DescribedColumn, Fault, Shape};
+use super::{Entity, Ids, KeyKind, Lookup, Plan, Source, SourceColumn, TableName, When, Write, order};
+use crate::catalog::{Catalog, Type, quote, quote_table};
+use crate::definition::problem::{At, Problem};
+use crate::definition::{
+    Definitions, EntityDefinition, FillDefinition, Placed, RowsDefinition, SourceDefinition,
+};
+
+/// What a check looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The definitions.
+    pub definitions: &'a Definitions,
+    /// What V1 says about each entity's query; `None` where the definition has none.
+    pub sources: &'a [Option<Result<Described, Fault>>],
+    /// V1's user, for GRANT statements.
+    pub v1_user: &'a str,
+    /// V2's structure.
+    pub v2: &'a Catalog,
+    /// Codes that V2's reference data has; tables that are absent are not checked.
+    pub codes: &'a Codes,
+}
+
+/// The state of a check.
+#[derive(Debug)]
+pub(super) struct Checker<'a> {
+    pub(super) inputs: &'a Inputs<'a>,
+    /// Definition index of each entity of the plan.
+    pub(super) order: Vec<usize>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<String>,
+    pub(super) lookups: Vec<Lookup>,
+    /// V2 has none of the tables: that is one problem, not a hundred.
+    pub(super) unprepared: bool,
+    /// Privileges that V2's user lacks, by table.
+    lacking: BTreeMap<TableName, BTreeSet<&'static str>>,
+    noted: BTreeSet<TableName>,
+}
+
+/// The rows that a write or an account is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) definition: &'a EntityDefinition,
+    /// `None`: the query is broken, so its columns are not judged.
+    pub(super) described: Option<&'a Described>,
+}
+
+/// Compiles definitions. All problems at once; notes are no problems and end up in the plan.
+///
+/// # Errors
+/// Every problem, those of form first.
+pub fn check(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
+    let definitions = inputs.definitions;
+    let mut problems = definitions.problems.clone();
+    let order = order::entities(definitions, &mut problems);
+    let mut checker = Checker {
+        inputs,
+        order,
+        problems,
+        notes: Vec::new(),
+        lookups: Vec::new(),
+        unprepared: false,
+        lacking: BTreeMap::new(),
+        noted: BTreeSet::new(),
+    };
+    if definitions.entities.is_empty() && checker.problems.is_empty() {
+        checker
+            .problems
+            .push(Problem::general("there is no definition of any entity, so there is nothing to migrate"));
+    }
+    checker.names();
+    checker.prepared();
+    let (accounts, account_writes) = checker.accounts();
+    let mut entities = Vec::new();
+    for index in checker.order.clone() {
+        entities.extend(checker.entity(index, &account_writes));
+    }
+    checker.foreign_order();
+    checker.grants();
+    if checker.problems.is_empty() {
+        return Ok(Plan { accounts, entities, lookups: checker.lookups, notes: checker.notes });
+    }
+    Err(checker.problems)
+}
+
+impl<'a> Checker<'a> {
+    /// `after` and references: do they exist, and does each reference stand in `after`?
+    fn names(&mut self) {
+        let definitions = self.inputs.definitions;
+        let known = || definitions.entities.iter().map(|entity| entity.name.value.as_str());
+        for entity in &definitions.entities {
+            for name in entity.after.iter().chain(entity.references()) {
+                if !known().any(|known| known == name.value) {
+                    let message = format!("there is no entity `{}`", name.value);
+                    self.problems
+                        .push(Problem::at(name.at, message, "unknown entity").suggest(&name.value, known()));
+                }
+            }
+            let earlier = earlier(definitions, entity);
+            let mut told = BTreeSet::new();
+            for name in entity.references() {
+                let own = name.value == entity.name.value;
+                if own || earlier.contains(name.value.as_str()) || !known().any(|known| known == name.value) {
+                    continue;
+                }
+                if told.insert(&name.value) {
+                    let message = format!(
+                        "`{}` refers to `{}`, which is not in its `after`",
+                        entity.name.value, name.value
+                    );
+                    let mut after: Vec<String> =
+                        entity.after.iter().map(|name| format!("{:?}", name.value)).collect();
+                    after.push(format!("{:?}", name.value));
+                    let help = format!("write `after = [{}]`", after.join(", "));
+                    self.problems.push(Problem::at(name.at, message, "must be migrated before").help(help));
+                }
+            }
+        }
+    }
+
+    /// One problem instead of many when V2 is empty.
+    fn prepared(&mut self) {
+        let definitions = self.inputs.definitions;
+        let accounts = definitions.accounts.iter().flat_map(|accounts| &accounts.writes);
+        let mut tables =
+            definitions.entities.iter().flat_map(|entity| &entity.writes).chain(accounts).peekable();
+        let any = tables.peek().is_some();
+        if any && tables.all(|write| self.inputs.v2.resolve(&write.table.value).is_none()) {
+            self.unprepared = true;
+            self.problems.push(
+                Problem::general("V2 has none of the tables that the definitions write")
+                    .help("run `v1v2 setup` first; if you did, V2's URL points at another database or its user's search_path at another schema"),
+            );
+        }
+    }
+
+    fn entity(&mut self, index: usize, account_writes: &[Write]) -> Option<Entity> {
+        let definition = &self.inputs.definitions.entities[index];
+        let source = self.source(definition, self.inputs.sources.get(index).and_then(Option::as_ref));
+        let described = match self.inputs.sources.get(index) {
+            Some(Some(Ok(described))) => Some(described),
+            _ => None,
+        };
+        let rows = Rows { definition, described };
+        let account =
+            definition.account.as_ref().and_then(|account| self.account(rows, account, account_writes));
+        let mut writes: Vec<Write> =
+            definition.writes.iter().filter_map(|write| self.write(Some(rows), write)).collect();
+        if definition.account.is_some() {
+            writes.extend(account_writes.iter().cloned());
+        }
+        self.own_id(definition);
+        let mut entity = Entity {
+            name: Arc::from(definition.name.value.as_str()),
+            after: definition.after.iter().map(|name| Arc::from(name.value.as_str())).collect(),
+            source: source?,
+            ids: definition.ids,
+            account,
+            writes,
+            definition_hash: self.hash(definition),
+        };
+        order::writes(&mut entity, definition.name.at, self.inputs.v2, &mut self.problems);
+        Some(entity)
+    }
+
+    fn source(
+        &mut self,
+        definition: &EntityDefinition,
+        result: Option<&Result<Described, Fault>>,
+    ) -> Option<Source> {
+        let source = definition.source.as_ref()?;
+        let described = match result? {
+            Ok(described) => described,
+            Err(fault) => {
+                self.fault(source, fault);
+                return None;
+            }
+        };
+        for table in &described.forbidden {
+            let message = format!("V1's user {} may not read {}", self.inputs.v1_user, table.name);
+            let grant = format!("GRANT SELECT ON {} TO {};", quote_table(table), quote(self.inputs.v1_user));
+            self.problems.push(Problem::at(source.query.at, message, "this query reads it").help(grant));
+        }
+        let columns = &described.columns;
+        for (index, column) in columns.iter().enumerate() {
+            let twice = |other: &&DescribedColumn| other.name == column.name;
+            if columns.iter().filter(twice).count() > 1
+                && columns.iter().position(|c| c.name == column.name) == Some(index)
+            {
+                let message = format!("the query has more than one column named `{}`", column.name);
+                let problem =
+                    Problem::at(within(&source.query, &column.name), message, "give each its own name");
+                self.problems.push(problem.help("write `… as another_name`"));
+            }
+        }
+        let key_index = self.column_index(described, &source.key)?;
+        let key_kind = self.key(definition, described, &columns[key_index], &source.key)?;
+        Some(Source {
+            query: source.query.value.clone(),
+            key: source.key.value.clone(),
+            key_index,
+            key_kind,
+            columns: columns
+                .iter()
+                .map(|column| SourceColumn {
+                    name: column.name.clone(),
+                    type_name: column.data_type.name.clone(),
+                    element_type: column.data_type.element().map(|element| element.name.clone()),
+                })
+                .collect(),
+        })
+    }
+
+    fn fault(&mut self, source: &SourceDefinition, fault: &Fault) {
+        let query = &source.query;
+        let start = fault.position.and_then(|position| query.value.char_indices().nth(position));
+        let at = match start {
+            Some((offset, _)) if query.at.end - query.at.start == query.value.len() => {
+                let rest = &query.value[offset..];
+                let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '.');
+                let length = rest.find(|c| !word(c)).filter(|length| *length > 0);
+                let length = length.unwrap_or_else(|| rest.chars().next().map_or(0, char::len_utf8));
+                let start = query.at.start + offset;
+                At { start, end: start + if rest.starts_with(word) { length.max(1) } else { 1 }, ..query.at }
+            }
+            _ => query.at,
+        };
+        let problem =
+            Problem::at(at, format!("V1 does not understand this query: {}", fault.message), "here");
+        self.problems.push(match &fault.hint {
+            Some(hint) => problem.help(hint.clone()),
+            None => problem,
+        });
+    }
+
+    fn key(
+        &mut self,
+        definition: &EntityDefinition,
+        described: &Described,
+        column: &DescribedColumn,
+        key: &Placed<String>,
+    ) -> Option<KeyKind> {
+        let kind = key_kind(&column.data_type);
+        if kind.is_none() {
+            let message =
+                format!("a key of type {} is not ordered the same way everywhere", column.data_type.name);
+            let help = format!("cast it in the query: `{}::text as {}`", key.value, key.value);
+            self.problems
+                .push(Problem::at(key.at, message, "text, uuid or a whole number is needed").help(help));
+        }
+        let (name, entity) = (&key.value, &definition.name.value);
+        let unproven = match (column.origin, described.shape) {
+            (Some(origin), Shape::Whole | Shape::Filtered) if !origin.unique => {
+                let message =
+                    format!("the key `{name}` is not unique: no unique index of V1 covers it alone");
+                let help =
+                    "choose another column, or make the index: two rows with one key could not be told apart";
+                self.problems.push(Problem::at(key.at, message, "not unique").help(help));
+                None
+            }
+            (Some(origin), Shape::Whole) if !origin.not_null => {
+                let message = format!("the key `{name}` may be null");
+                let help = format!("choose another column, or add `where {name} is not null`");
+                self.problems.push(Problem::at(key.at, message, "must not be null").help(help));
+                None
+            }
+            (Some(origin), Shape::Whole | Shape::Filtered) if origin.unique => None,
+            // A join along a reference keeps keys unique; the parser cannot know which joins do.
+            (Some(origin), Shape::Other) if origin.unique && origin.not_null => None,
+            _ => Some(format!(
+                "{entity}: nothing proves that the key `{name}` is unique; the run stops with an error if it repeats"
+            )),
+        };
+        self.notes.extend(unproven);
+        kind
+    }
+
+    /// Index of a source column, or a problem.
+    pub(super) fn column_index(&mut self, described: &Described, name: &Placed<String>) -> Option<usize> {
+        let found = described.columns.iter().position(|column| column.name == name.value);
+        if found.is_none() {
+            let names = described.columns.iter().map(|column| column.name.as_str());
+            let message = format!("the query has no column `{}`", name.value);
+            self.problems
+                .push(Problem::at(name.at, message, "unknown source column").suggest(&name.value, names));
+        }
+        found
+    }
+
+    /// Tables that only another entity fills, and that this one's rows point at, must be filled before.
+    fn foreign_order(&mut self) {
+        let definitions = self.inputs.definitions;
+        for entity in &definitions.entities {
+            let earlier = earlier(definitions, entity);
+            for write in &entity.writes {
+                let Some((_, table)) = self.inputs.v2.resolve(&write.table.value) else { continue };
+                for key in &table.foreign_keys {
+                    let [column] = key.columns.as_slice() else { continue };
+                    let filled = write.columns.iter().find(|filled| filled.name.value == *column);
+                    let Some(Placed { value: FillDefinition::Column(_) | FillDefinition::Each(_), at }) =
+                        filled.and_then(|filled| filled.fill.as_ref())
+                    else {
+                        continue;
+                    };
+                    let writers: Vec<&str> = definitions
+                        .entities
+                        .iter()
+                        .filter(|other| {
+                            other.writes.iter().any(|write| {
+                                self.inputs
+                                    .v2
+                                    .resolve(&write.table.value)
+                                    .is_some_and(|(name, _)| *name == key.references)
+                            })
+                        })
+                        .map(|other| other.name.value.as_str())
+                        .collect();
+                    let own = entity.name.value.as_str();
+                    let first = writers
+                        .first()
+                        .filter(|_| !writers.iter().any(|writer| *writer == own || earlier.contains(writer)));
+                    if let Some(first) = first {
+                        let message = format!(
+                            "`{column}` points at {}, which `{first}` fills, but `{first}` is not in `after`",
+                            key.references.name
+                        );
+                        self.problems.push(
+                            Problem::at(*at, message, "its rows are not there yet")
+                                .help(format!("add {first:?} to `after`")),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Remembers that a table is read, and perhaps written; says what may surprise about it.
+    pub(super) fn uses(&mut self, name: &TableName, written: bool) {
+        let Some(table) = self.inputs.v2.tables.get(name) else { return };
+        let has = table.privileges;
+        let needed = [
+            ("SELECT", has.select, true),
+            ("INSERT", has.insert, written),
+            ("UPDATE", has.update, written),
+            ("DELETE", has.delete, written),
+        ];
+        for (privilege, held, needed) in needed {
+            if needed && !held {
+                self.lacking.entry(name.clone()).or_default().insert(privilege);
+            }
+        }
+        if self.inputs.v2.closed_schemas.contains(&name.schema) {
+            self.lacking.entry(name.clone()).or_default();
+        }
+        if written && self.noted.insert(name.clone()) {
+            if !table.triggers.is_empty() {
+                self.notes.push(format!(
+                    "V2's table {} has triggers ({}), which may change what is written",
+                    name.name,
+                    table.triggers.join(", ")
+                ));
+            }
+            if table.row_security {
+                self.notes.push(format!(
+                    "row security applies to V2's table {}: rows may be refused or hidden",
+                    name.name
+                ));
+            }
+        }
+    }
+
+    /// All missing privileges as statements to run.
+    fn grants(&mut self) {
+        if self.lacking.is_empty() {
+            return;
+        }
+        let user = quote(&self.inputs.v2.user);
+        let schemas: BTreeSet<&String> = self
+            .lacking
+            .keys()
+            .map(|table| &table.schema)
+            .filter(|schema| self.inputs.v2.closed_schemas.contains(*schema))
+            .collect();
+        let mut statements: Vec<String> = schemas
+            .iter()
+            .map(|schema| format!("GRANT USAGE ON SCHEMA {} TO {user};", quote(schema)))
+            .collect();
+        for (table, privileges) in &self.lacking {
+            if !privileges.is_empty() {
+                let order = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+                let list: Vec<&str> =
+                    order.into_iter().filter(|privilege| privileges.contains(privilege)).collect();
+                statements.push(format!("GRANT {} ON {} TO {user};", list.join(", "), quote_table(table)));
+            }
+        }
+        let message = format!("V2's user {} lacks privileges", self.inputs.v2.user);
+        self.problems.push(
+            Problem::general(message).help(format!("run as the tables' owner:\n{}", statements.join("\n"))),
+        );
+    }
+
+    fn hash(&self, definition: &EntityDefinition) -> String {
+        let files = &self.inputs.definitions.files;
+        let accounts = self.inputs.definitions.accounts.as_ref().filter(|_| definition.account.is_some());
+        let mut hash = Xxh3::new();
+        for file in std::iter::once(definition.file).chain(accounts.map(|accounts| accounts.file)) {
+            hash.update(files[file].text.as_bytes());
+            // Keeps text from moving between files unnoticed.
+            hash.update(&[0]);
+        }
+        format!("{:032x}", hash.digest128())
+    }
+}
+
+/// The key's order, for types that have one that is the same in V1, in V2 and here.
+pub(super) fn key_kind(data_type: &Type) -> Option<KeyKind> {
+    match data_type.base().name.as_str() {
+        "text" | "character varying" | "character" => Some(KeyKind::Text),
+        "smallint" | "integer" | "bigint" => Some(KeyKind::Integer),
+        "uuid" => Some(KeyKind::Uuid),
+        _ => None,
+    }
+}
+
+/// Everything that `after` puts before an entity, through any number of steps.
+fn earlier<'d>(definitions: &'d Definitions, entity: &'d EntityDefinition) -> BTreeSet<&'d str> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<&EntityDefinition> = vec![entity];
+    while let Some(entity) = open.pop() {
+        for name in &entity.after {
+            if found.insert(name.value.as_str()) {
+                open.extend(definitions.entities.iter().find(|other| other.name.value == name.value));
+            }
+        }
+    }
+    found
+}
+
+/// The last place of a name in a query: an alias stands behind what it names.
+fn within(query: &Placed<String>, name: &str) -> At {
+    let exact = query.at.end - query.at.start == query.value.len();
+    match query.value.rfind(name).filter(|_| exact) {
+        Some(found) => {
+            let start = query.at.start + found;
+            At { start, end: start + name.len(), ..query.at }
+        }
+        None => query.at,
+    }
+}
+
+/// When a write of a definition writes, once its array column is known.
+pub(super) fn when(rows: &RowsDefinition, each: Option<usize>) -> Option<When> {
+    Some(match rows {
+        RowsDefinition::Row => When::Row,
+        RowsDefinition::Each(_) => When::Each(each?),
+        RowsDefinition::Account => When::Account,
+        RowsDefinition::Role => When::Role,
+    })
+}
+
+/// The type of the ids of an entity, if its key is known.
+pub(super) fn id_type(ids: Ids, rows: Rows<'_>) -> Option<Type> {
+    match ids {
+        Ids::Uuid8 => Some(Catalog::built_in("uuid", 'U')),
+        Ids::Keep => {
+            let key = &rows.definition.source.as_ref()?.key.value;
+            let column = rows.described?.columns.iter().find(|column| column.name == *key)?;
+            Some(column.data_type.clone())
+        }
+    }
+}
