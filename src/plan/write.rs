@@ -1,7 +1,7 @@
 //! Writes against V2's tables: does each column exist, does what fills it fit, is everything filled that must be?
 
 use super::check::{Checker, Rows, id_type, key_kind, when};
-use super::{AccountField, Column, Fill, Ids, KeyFrom, Lookup, Missing, When, Write};
+use super::{AccountField, Column, Fill, Ids, KeyFrom, Lookup, Missing, Unique, When, Write};
 use crate::catalog::{self, Assignment, Catalog, Identity, Table, TableKind, Type, TypeKind};
 use crate::definition::problem::{At, Problem};
 use crate::definition::{
@@ -81,7 +81,8 @@ impl<'a> Checker<'a> {
                     .help(format!("add a line such as `{} = \"source_column\"`", unfilled[0])),
             );
         }
-        Some(Write { table: name.clone(), when: when?, columns })
+        let uniques = uniques(table, &columns);
+        Some(Write { table: name.clone(), when: when?, columns, uniques })
     }
 
     fn column(
@@ -542,4 +543,16 @@ fn may_be_null(field: AccountField) -> bool {
             | F::CreatedAt
             | F::UpdatedAt
     )
+}
+
+/// The unique constraints of a table whose columns are all written.
+fn uniques(table: &Table, written: &[Column]) -> Vec<Unique> {
+    let at = |name: &String| written.iter().position(|column| column.name == *name);
+    let whole = table.unique.iter().filter(|unique| !unique.partial && !unique.columns.is_empty());
+    whole
+        .filter_map(|unique| {
+            let columns = unique.columns.iter().map(at).collect::<Option<Vec<_>>>()?;
+            Some(Unique { name: unique.name.clone(), columns })
+        })
+        .collect()
 }
