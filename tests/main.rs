@@ -2,6 +2,16 @@
 
 // Helper functions of tests are tests to a reader, but clippy only exempts what is below `#[cfg(test)]`.
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod connect;
+#[cfg(test)]
+mod job;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod setup;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod support_works;

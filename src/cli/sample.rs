@@ -10,7 +10,12 @@ pub(super) async fn run(context: &Context, args: &SampleArgs) -> Result<Outcome>
     let mut v1 = connect::postgres(Side::V1, &context.settings).await?;
     let options = SampleOptions { people: args.people, seed: args.seed, orphans: args.orphans };
     let progress = context.progress.entity("sample", Some(args.people));
-    let summary = sample::generate(&mut v1, &options, &mut |people| progress.advance(people)).await;
+    let mut shown = 0;
+    let mut advance = |people: u64| {
+        progress.advance(people.saturating_sub(shown));
+        shown = people;
+    };
+    let summary = sample::generate(&mut v1, &options, &mut advance).await;
     progress.finish();
     let summary = summary?;
     let value = serde_json::to_value(&summary).unwrap_or_default();
