@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 
 use crate::support::servers::Server;
-use crate::support::{Database, Project};
+use crate::support::{Database, Digest, Outcome, Project, Running};
 
 fn databases(server: Server) -> Vec<String> {
     // Through a database of its own: the maintenance database is not for tests to write to.
@@ -78,7 +78,7 @@ fn values_come_as_the_servers_text() {
 
 #[test]
 fn digests_see_values_and_not_order() {
-    let fill = |rows: &str| {
+    let fill = |rows: &str| -> Digest {
         let database = Database::v2();
         database.execute(
             "create table \"Person\" (id int primary key, \"Name\" text, made timestamptz default clock_timestamp());
@@ -141,7 +141,7 @@ fn mongodb_is_a_replica_set_that_demands_a_password() {
 #[test]
 fn the_program_starts_in_a_clean_folder() {
     let project = Project::new().env("V1V2_BATCH_SIZE", "10");
-    let outcome = project.run(&["--version"]).expect(0);
+    let outcome: Outcome = project.run(&["--version"]).expect(0);
     assert!(outcome.signal().is_none());
     let with_input = project.run_with_input(&["--version"], "nobody reads this\n");
     assert_eq!(with_input.code(), Some(0));
@@ -164,7 +164,7 @@ fn a_project_keeps_files_between_commands_and_knows_its_databases() {
 #[test]
 fn the_program_can_be_signalled() {
     let project = Project::new();
-    let mut running = project.spawn(&["--version"]).timeout(std::time::Duration::from_secs(30));
+    let mut running: Running = project.spawn(&["--version"]).timeout(std::time::Duration::from_secs(30));
     running.wait_until(|running| !running.stdout().is_empty());
     // It may be quicker than we are: either the signal ends it, or it has ended well.
     let sent = running.signal("KILL");
