@@ -3,6 +3,9 @@
 //! Needs a Postgres server: `V1V2_TEST_V1_URL` is the URL of a database on it from which databases can be created.
 //! Each test makes its own and drops it.
 
+// Clippy's leave for tests does not reach the functions that tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use v1v2::error::Kind;

@@ -50,7 +50,8 @@ pub(super) enum Spelling {
 impl Person {
     /// An adult: may have a title and a suffix.
     pub(super) fn adult(random: &mut Random, culture: &'static Culture, surname: usize, sex: Sex) -> Self {
-        let mut person = Self::child(random, culture, surname, sex);
+        let given = random.index(given_names(culture, sex).len());
+        let mut person = Self::child(random, culture, surname, sex, given);
         if random.chance(400) {
             let (own, common) = match sex {
                 Sex::Male => (&culture.titles_male, &LISTS.names.titles_male),
@@ -64,10 +65,16 @@ impl Person {
         person
     }
 
-    /// A child: neither title nor suffix.
-    pub(super) fn child(random: &mut Random, culture: &'static Culture, surname: usize, sex: Sex) -> Self {
+    /// A child: neither title nor suffix. `given` counts around the culture's list of given names.
+    pub(super) fn child(
+        random: &mut Random,
+        culture: &'static Culture,
+        surname: usize,
+        sex: Sex,
+        given: usize,
+    ) -> Self {
         let given_names = given_names(culture, sex).len();
-        let given = random.index(given_names);
+        let given = given % given_names;
         // The next name in the list, so that nobody is called Henry Henry.
         let middle = random.chance(300).then(|| (given + 1 + random.index(given_names - 1)) % given_names);
         let second_surname =

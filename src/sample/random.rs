@@ -85,8 +85,7 @@ mod tests {
     fn the_numbers_are_those_of_every_release() {
         let mut random = Random::new(42, Stream::School, 0);
         let drawn: Vec<u64> = (0..4).map(|_| random.below(1000)).collect();
-        assert_eq!(drawn, PINNED);
+        // Worked out with another implementation, in Python.
+        assert_eq!(drawn, [232, 121, 437, 842]);
     }
-
-    const PINNED: [u64; 4] = [0, 0, 0, 0];
 }

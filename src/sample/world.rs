@@ -163,10 +163,10 @@ impl World {
         member
     }
 
-    /// A school's admin contact is its first teacher in one case of four. (The first `schools` teachers are the
-    /// first ones of their schools.)
+    /// A school's admin contact is its first teacher in one case of four, and in the first school always, so that
+    /// small samples have the case too. (The first `schools` teachers are the first ones of their schools.)
     pub(super) fn is_admin(&self, teacher: u64) -> bool {
-        teacher < self.counts.schools && self.random(Stream::Admin, teacher).chance(250)
+        teacher == 0 || (teacher < self.counts.schools && self.random(Stream::Admin, teacher).chance(250))
     }
 
     /// The teacher who is the admin contact of a school, and their address.
@@ -278,7 +278,10 @@ impl World {
     pub(super) fn student(&self, family: &Family, household: &Household, student: u64) -> Member {
         let mut random = self.random(Stream::Student, student);
         let sex = either_sex(&mut random);
-        let person = Person::child(&mut random, household.culture, household.surname, sex);
+        // Counting on from one name of the family's, so that no two siblings are called the same.
+        let given = self.random(Stream::Family, family.number ^ (1 << 62)).index(1000)
+            + (student - family.students.start) as usize;
+        let person = Person::child(&mut random, household.culture, household.surname, sex, given);
         let household_is_known = !family.parents.is_empty() || student > family.students.start;
         let (phone, phone_shared) = match random.below(100) {
             0..40 => (None, false),
@@ -292,7 +295,7 @@ impl World {
                 let address = self.personal_address(&mut random, &person, number);
                 Email::unusable(&mut random, &address)
             }
-            105..140 => {
+            105..136 => {
                 let known =
                     family.parents.clone().find_map(|parent| self.parent(family, household, parent).1);
                 match known {
