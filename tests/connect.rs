@@ -1,5 +1,4 @@
-//! Connections against a real server: `V1V2_TEST_V1_URL` names one (a superuser's URL, any database). Without it these
-//! tests fail, as a check that is skipped checks nothing.
+//! Connections against a real server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -10,9 +9,10 @@ use url::Url;
 use v1v2::connect::{self, Side};
 use v1v2::settings::Settings;
 
+use crate::support::servers::Server;
+
 fn server() -> Url {
-    let url = std::env::var("V1V2_TEST_V1_URL").expect("V1V2_TEST_V1_URL must name a Postgres server");
-    Url::parse(&url).unwrap()
+    Url::parse(Server::V1.url()).unwrap()
 }
 
 fn to(url: &Url) -> Settings {

@@ -1,7 +1,6 @@
 //! The generator of the example V1, judged by what the database holds afterwards.
 //!
-//! Needs a Postgres server: `V1V2_TEST_V1_URL` is the URL of a database on it from which databases can be created.
-//! Each test makes its own and drops it.
+//! Each test makes a database of its own and drops it.
 
 // Clippy's leave for tests does not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -9,6 +8,7 @@
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use v1v2::error::Kind;
+use crate::support::servers::Server;
 use v1v2::sample::{SampleOptions, SampleSummary, generate};
 
 /// A database of one test.
@@ -20,8 +20,7 @@ struct Database {
 
 impl Database {
     async fn create(name: &str) -> Self {
-        let url =
-            std::env::var("V1V2_TEST_V1_URL").expect("V1V2_TEST_V1_URL is the URL of a Postgres server");
+        let url = Server::V1.url();
         let options: PgConnectOptions = url.parse().unwrap();
         let name = format!("sample_{name}_{}", std::process::id());
         let mut server = PgConnection::connect_with(&options).await.unwrap();
@@ -248,7 +247,7 @@ async fn a_failure_half_way_leaves_the_database_empty() {
     let error = generate(&mut database.conn, &options, &mut |_| {}).await.unwrap_err();
     assert_eq!(error.exit_code(), 1, "{error}");
 
-    let url = std::env::var("V1V2_TEST_V1_URL").unwrap();
+    let url = Server::V1.url();
     let options: PgConnectOptions = url.parse().unwrap();
     let fresh = PgConnection::connect_with(&options.database(&database.name)).await.unwrap();
     let broken = std::mem::replace(&mut database.conn, fresh);

@@ -1,6 +1,4 @@
 //! `setup` on a real server. Every test makes a database of its own, and asserts on what is in it.
-//!
-//! V1V2_TEST_V2_URL is the URL of a server on which databases may be created.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
@@ -8,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use crate::support::servers::Server;
 use v1v2::Error;
 use v1v2::setup::{SetupFiles, SetupSummary, apply, what_clean_removes};
 
@@ -20,7 +19,7 @@ struct Database {
 
 impl Database {
     async fn new() -> Self {
-        let server = std::env::var("V1V2_TEST_V2_URL").expect("V1V2_TEST_V2_URL is the URL of a test server");
+        let server = Server::V2.url().to_owned();
         let name = format!("setup_{}", uuid::Uuid::now_v7().simple());
         let mut admin = PgConnection::connect(&server).await.unwrap();
         admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
