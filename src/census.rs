@@ -1,1 +1,0 @@
-//! Who is who: decides every account before anything is written.
