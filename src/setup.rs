@@ -1,1 +1,0 @@
-//! Prepares V2: schema, reference data, control schema.
