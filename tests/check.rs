@@ -429,3 +429,24 @@ fn the_documentation_names_every_key() {
         }
     }
 }
+
+/// The blocks of the documentation's example that begin with this line (without its mark of a comment).
+fn block<'t>(documentation: &'t str, language: &str, first_line: &str) -> &'t str {
+    let mark = if language == "sql" { "--" } else { "#" };
+    let start = format!("```{language}\n{mark} {first_line}\n");
+    let (_, rest) = documentation.split_once(&start).unwrap_or_else(|| panic!("no block {first_line}"));
+    rest.split_once("```").unwrap().0
+}
+
+#[tokio::test]
+async fn the_documentation_s_example_compiles() {
+    let text = include_str!("../docs/definitions.md");
+    let mut pair = Pair::new(block(text, "sql", "V1"), block(text, "sql", "V2")).await;
+    let files = ["accounts.toml", "loans.toml", "readers.toml"].map(|name| (name, block(text, "toml", name)));
+    let plan = pair.compile(&Definitions::from_texts(&files)).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plan.notes, Vec::<String>::new());
+    assert_eq!(tables(&plan, "readers"), ["person", "reader", "membership"]);
+    assert_eq!(tables(&plan, "loans"), ["loan", "loan_item"]);
+    assert_eq!(plan.entities[0].source.key_kind, KeyKind::Integer);
+    pair.drop().await;
+}
