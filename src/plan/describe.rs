@@ -160,7 +160,7 @@ fn parse(query: &str) -> (Shape, Vec<String>) {
         return (Shape::Other, Vec::new());
     };
     let mut tables = Vec::new();
-    let _: ControlFlow<()> = visit_relations(&statements, |name| {
+    let visited: ControlFlow<()> = visit_relations(&statements, |name| {
         let parts: Vec<String> = name
             .0
             .iter()
@@ -175,6 +175,7 @@ fn parse(query: &str) -> (Shape, Vec<String>) {
         tables.push(parts.join("."));
         ControlFlow::Continue(())
     });
+    debug_assert!(visited.is_continue());
     let shape = match statements.as_slice() {
         [Statement::Query(query)] => match query.body.as_ref() {
             SetExpr::Select(select) if query.with.is_none() => shape(select),
