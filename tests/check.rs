@@ -1,5 +1,11 @@
 //! Definitions against real servers: what compiles, and what every kind of mistake looks like.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "allowed in tests; clippy does not see that for their shared functions"
+)]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -7,14 +13,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use v1v2::catalog::Catalog;
 use v1v2::definition::Definitions;
 use v1v2::plan::{AccountField, Fill, KeyFrom, KeyKind, Missing, Plan, Scope, When, compile};
+use v1v2::setup::SetupFiles;
 
 const V1_SCHEMA: &str = include_str!("../setup/sample/schema.sql");
 const V2_SCHEMA: &str = include_str!("../setup/postgres/schema.sql");
-const CODES: &str = r#"
-    insert into "UserType" (code, name, "updatedAt")
-    select code, code, now() from unnest(array['ADMIN', 'STAFF', 'GUARDIAN', 'LEARNER']) code;
-    insert into "Role" (code, name, "updatedAt")
-    select code, code, now() from unnest(array['SCHOOL_ADMIN', 'TEACHER', 'PARENT', 'STUDENT']) code"#;
 
 /// A pair of databases of one test; dropped at its end, left for a look when it fails.
 struct Pair {
@@ -50,7 +52,9 @@ impl Pair {
     }
 
     async fn school() -> Self {
-        Self::new(V1_SCHEMA, &format!("{V2_SCHEMA};{CODES}")).await
+        let mut pair = Self::new(V1_SCHEMA, "select 1").await;
+        v1v2::setup::apply(&mut pair.v2, &SetupFiles::embedded(), false).await.unwrap();
+        pair
     }
 
     async fn compile(&mut self, definitions: &Definitions) -> v1v2::Result<Plan> {
