@@ -17,7 +17,15 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// V2's tables in an order that its foreign keys accept.
 const TABLES: &[&str] = &[
-    "User", "School", "UserRole", "Teacher", "TeacherSubject", "Parent", "ParentSchool", "Student", "StudentGuardian",
+    "User",
+    "School",
+    "UserRole",
+    "Teacher",
+    "TeacherSubject",
+    "Parent",
+    "ParentSchool",
+    "Student",
+    "StudentGuardian",
 ];
 
 fn main() -> Result<()> {
@@ -140,7 +148,8 @@ struct Measured {
 
 impl Bench {
     fn new() -> Result<Self> {
-        let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: use `make bench`"));
+        let variable =
+            |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: use `make bench`"));
         let folder = std::env::temp_dir().join(format!("v1v2-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         Ok(Self {
@@ -159,7 +168,9 @@ impl Bench {
     }
 
     fn psql(&self, url: &str, sql: &str) -> Result<String> {
-        let output = Command::new("psql").args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]).output()?;
+        let output = Command::new("psql")
+            .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql])
+            .output()?;
         if !output.status.success() {
             return Err(format!("psql: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
@@ -191,7 +202,9 @@ impl Bench {
 
     fn floor(&self, from: &str, to: &str) -> Result<Duration> {
         // One psql on each side, so that the connection is opened once, as the program does.
-        let copies = |direction: &str| TABLES.iter().map(|table| format!("copy \"{table}\" {direction};")).collect::<Vec<_>>();
+        let copies = |direction: &str| {
+            TABLES.iter().map(|table| format!("copy \"{table}\" {direction};")).collect::<Vec<_>>()
+        };
         let began = Instant::now();
         for (out, into) in copies("to stdout").iter().zip(copies("from stdin")) {
             let mut source = Command::new("psql")

@@ -5,10 +5,10 @@
 // Clippy's leave for tests does not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use crate::support::servers::Server;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use v1v2::error::Kind;
-use crate::support::servers::Server;
 use v1v2::sample::{SampleOptions, SampleSummary, generate};
 
 /// A database of one test.

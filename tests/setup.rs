@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use crate::support::servers::Server;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use v1v2::Error;
 use v1v2::setup::{SetupFiles, SetupSummary, apply, what_clean_removes};
 

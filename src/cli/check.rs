@@ -12,7 +12,10 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
     let wanted = (!args.entities.is_empty()).then_some(args.entities.as_slice());
     crate::run::select(&plan, wanted, "--entities")?;
     let names: Vec<String> = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
-    context.events.emit(&Event::Result { command: "check".to_owned(), value: serde_json::json!({ "entities": names }) });
+    context.events.emit(&Event::Result {
+        command: "check".to_owned(),
+        value: serde_json::json!({ "entities": names }),
+    });
     for note in &plan.notes {
         context.output.line(format!("note: {note}"));
     }

@@ -60,9 +60,10 @@ pub(super) async fn export(context: &Context, args: &ExportArgs) -> Result<Outco
     let written = writing.await.map_err(|_| Error::failed("the list's writer panicked"))?;
     let count = written?;
     read?;
-    context
-        .events
-        .emit(&Event::Result { command: "credentials".to_owned(), value: serde_json::json!({ "accounts": count }) });
+    context.events.emit(&Event::Result {
+        command: "credentials".to_owned(),
+        value: serde_json::json!({ "accounts": count }),
+    });
     context.output.line(format!("{count} accounts with a generated password that nobody has changed yet"));
     Ok(Outcome::Done)
 }
@@ -76,7 +77,9 @@ fn output(args: &ExportArgs) -> Result<ExportOutput> {
                 .help("name who may read it: --recipient age1… (made by age-keygen), or say --plain"));
         }
         (false, true) => {
-            return Err(Error::usage("--recipient and --plain exclude each other").help("leave one of them out"));
+            return Err(
+                Error::usage("--recipient and --plain exclude each other").help("leave one of them out")
+            );
         }
     };
     let place = match (&args.output, &args.per_scope) {

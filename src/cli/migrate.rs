@@ -9,6 +9,7 @@ use crate::plan::Plan;
 use crate::report::{self, Align, EntityProgress, Event, Progress, Table};
 use crate::run::{self, Observer, Options, Summary};
 use crate::source::filter;
+use crate::validate::Only;
 
 pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome> {
     let plan = Arc::new(super::check::compile(context).await?);
@@ -16,6 +17,8 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     if !args.dry_run && !args.force {
         report::confirm(&question(context, &plan, &options)?)?;
     }
+    let entities = options.entities.clone();
+    let filtered: Vec<String> = options.filters.keys().cloned().collect();
     let finishing = context.interrupt.finish_first();
     let observer = Arc::new(Bars::new(context.progress.clone()));
     let stop = run::Stop::default();
@@ -26,18 +29,22 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
             stop.ask();
         }
     });
-    let migrated = run::migrate(context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
+    let migrated =
+        run::migrate(context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
     asked.abort();
     drop(finishing);
     observer.finish();
     let summary = migrated?;
     print(context, &summary, args.dry_run);
     if summary.interrupted {
-        return Err(Error::interrupted("interrupted: the chunks that were under way are in V2, the rest is not")
-            .help(format!("{} goes on where this one stopped", context.command_line)));
+        return Err(Error::interrupted(
+            "interrupted: the chunks that were under way are in V2, the rest is not",
+        )
+        .help(format!("{} goes on where this one stopped", context.command_line)));
     }
     if !args.dry_run && !args.skip_validation {
-        super::validate::counts(context, &plan).await?;
+        let only = Only { entities: entities.as_deref(), partial: &filtered };
+        super::validate::counts(context, &plan, &only).await?;
     }
     Ok(if summary.rejected() > 0 { Outcome::Rejects } else { Outcome::Done })
 }
@@ -152,8 +159,17 @@ fn print(context: &Context, summary: &Summary, dry_run: bool) {
     }
     output.table(&table);
     for of in &summary.entities {
+        if of.rejected_before > 0 {
+            output.line(format!(
+                "{}: {} rows were rejected before and still are; `--retry-rejected` tries them again",
+                of.entity, of.rejected_before
+            ));
+        }
         if of.changed > 0 {
-            output.line(format!("{}: {} rows have changed in V1 since they were migrated", of.entity, of.changed));
+            output.line(format!(
+                "{}: {} rows have changed in V1 since they were migrated",
+                of.entity, of.changed
+            ));
         }
         if of.gone > 0 {
             output.line(format!("{}: {} migrated rows are no longer in V1", of.entity, of.gone));

@@ -5,13 +5,13 @@ use crate::connect::{self, Side};
 use crate::error::Result;
 use crate::report::Event;
 use crate::target::postgres::bulk;
-use crate::target::postgres::lock::{RunLock, RunRecord, State};
+use crate::target::postgres::lock::{Held, RunRecord, State};
 
 pub(super) async fn run(context: &Context) -> Result<Outcome> {
     let settings = &context.settings;
     let place = connect::place(Side::V2, settings)?.to_string();
     let record = RunRecord { command: "repair", ..RunRecord::default() };
-    let lock = RunLock::take(settings, &place, &record).await?;
+    let lock = Held::take(settings, &place).await?.begin(&record).await?;
     let restored = bulk::restore(settings, &place, |name| tracing::info!("bringing back {name}")).await;
     let (state, error) = match &restored {
         Ok(_) => (State::Done, None),
@@ -19,9 +19,10 @@ pub(super) async fn run(context: &Context) -> Result<Outcome> {
     };
     lock.release(state, error.as_deref(), &serde_json::json!({})).await?;
     let restored = restored?;
-    context
-        .events
-        .emit(&Event::Result { command: "repair".to_owned(), value: serde_json::json!({ "restored": restored }) });
+    context.events.emit(&Event::Result {
+        command: "repair".to_owned(),
+        value: serde_json::json!({ "restored": restored }),
+    });
     context.output.line(match restored {
         0 => "nothing was missing".to_owned(),
         count => format!("{count} foreign keys and indexes are back"),

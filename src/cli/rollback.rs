@@ -4,9 +4,9 @@ use super::{Context, Outcome, RollbackArgs};
 use crate::connect::{self, Side};
 use crate::error::Result;
 use crate::report::{self, Align, Event, Table};
-use crate::target::postgres::lock::{RunLock, RunRecord, State};
-use crate::target::postgres::rollback::{self, RolledBack};
 use crate::target::postgres::bulk;
+use crate::target::postgres::lock::{Held, RunRecord, State};
+use crate::target::postgres::rollback::{self, RolledBack};
 
 /// Rows listed on the terminal; with `--json` all of them are.
 const SHOWN: usize = 20;
@@ -16,16 +16,19 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
     let place = connect::place(Side::V2, settings)?.to_string();
     let plan = super::check::compile(context).await?;
     let record = RunRecord { command: "rollback", ..RunRecord::default() };
-    let mut lock = RunLock::take(settings, &place, &record).await?;
+    let mut held = Held::take(settings, &place).await?;
     let id = args.run.map(|id| id.to_string());
+    let run = rollback::find_run(held.connection(), id.as_deref(), &place).await?;
+    if !args.force {
+        report::confirm(&format!("Roll back the run {} in {place}?", run.1))?;
+    }
+    let mut lock = held.begin(&record).await?;
     let work = async {
-        let run = rollback::find_run(lock.connection(), id.as_deref(), &place).await?;
-        if !args.force {
-            report::confirm(&format!("Roll back the run {} in {place}?", run.1))?;
-        }
         bulk::restore(settings, &place, |name| tracing::info!("bringing back {name}")).await?;
         let progress = context.progress.entity("rollback", None);
-        let done = rollback::rollback(lock.connection(), &plan, run, &place, |_, lines| progress.advance(lines)).await;
+        let done =
+            rollback::rollback(lock.connection(), &plan, run, &place, |_, lines| progress.advance(lines))
+                .await;
         progress.finish();
         done
     };

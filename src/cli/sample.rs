@@ -21,7 +21,9 @@ pub(super) async fn run(context: &Context, args: &SampleArgs) -> Result<Outcome>
     let value = serde_json::to_value(&summary).unwrap_or_default();
     // What is not there (orphans, without --orphans) need not be told.
     let mut table = Table::new([("made", Align::Left), ("rows", Align::Right)]);
-    for (what, count) in value.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0)) {
+    for (what, count) in
+        value.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0))
+    {
         table.row([what.replace('_', " "), count.to_string()]);
     }
     context.output.table(&table);

@@ -33,7 +33,9 @@ fn ask(context: &Context, plan: &CleanPlan) -> Result<()> {
         &plan.database,
     )
     .map_err(|error| match error.kind() {
-        crate::error::Kind::Usage => Error::usage(error.message()).help("add --force to remove everything without being asked"),
+        crate::error::Kind::Usage => {
+            Error::usage(error.message()).help("add --force to remove everything without being asked")
+        }
         _ => error,
     })
 }

@@ -67,7 +67,10 @@ pub(super) async fn run(context: &Context) -> Result<Outcome> {
     for section in [accounting, rejects, conflicts, runs] {
         let rows = section.read(&mut v2).await.map_err(failed)?;
         section.print(context, &rows);
-        found.insert(section.title.split(',').next().unwrap_or_default().replace(' ', "_"), serde_json::json!(rows));
+        found.insert(
+            section.title.split(',').next().unwrap_or_default().replace(' ', "_"),
+            serde_json::json!(rows),
+        );
     }
     let holder: Option<String> = sqlx::query_scalar(
         "select l.holder || ', since ' || to_char(l.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC' \

@@ -16,7 +16,9 @@ pub(super) async fn verify_login(context: &Context, args: &VerifyLoginArgs) -> R
     let mut v2 = connect::postgres(Side::V2, settings).await?;
     let Some(login) = accounts::login(&mut v2, &plan, &target, &args.email).await? else {
         return Err(Error::differences(format!("{target} has no account with that email or user name"))
-            .help("look it up in the accounts table; suffixed and placeholder emails are in v1v2.conflicts"));
+            .help(
+                "look it up in the accounts table; suffixed and placeholder emails are in v1v2.conflicts",
+            ));
     };
     let password = report::password("Password: ")?;
     // A hash takes tens of milliseconds: not on the threads that answer the network.

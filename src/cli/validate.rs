@@ -6,29 +6,31 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::{Align, Event, Table};
 use crate::source::Snapshot;
-use crate::validate::{self, Report};
+use crate::validate::{self, Only, Report};
 
 pub(super) async fn run(context: &Context, _args: &ValidateArgs) -> Result<Outcome> {
     let plan = super::check::compile(context).await?;
-    counts(context, &plan).await?;
+    counts(context, &plan, &Only::default()).await?;
     Ok(Outcome::Done)
 }
 
 /// Compares the counts of both sides and prints them.
-pub(super) async fn counts(context: &Context, plan: &Plan) -> Result<()> {
+pub(super) async fn counts(context: &Context, plan: &Plan, only: &Only<'_>) -> Result<()> {
     let settings = &context.settings;
     let source = connect::place(Side::V1, settings)?.to_string();
     let target = connect::place(Side::V2, settings)?.to_string();
     let mut snapshot = Snapshot::take(connect::postgres(Side::V1, settings).await?, source).await?;
     let mut v2 = connect::postgres(Side::V2, settings).await?;
-    let report = validate::compare_counts(plan, &mut snapshot, &mut v2, &target).await?;
+    let report = validate::compare_counts(plan, &mut snapshot, &mut v2, &target, only).await?;
     print(context, &report);
     let differences: Vec<_> = report.differences().collect();
     if differences.is_empty() {
         return Ok(());
     }
-    let lines: Vec<_> =
-        differences.iter().map(|check| format!("  {}: {} {}", check.what, check.found, check.meaning)).collect();
+    let lines: Vec<_> = differences
+        .iter()
+        .map(|check| format!("  {}: {} {}", check.what, check.found, check.meaning))
+        .collect();
     Err(Error::differences(format!("the validation found {} differences", differences.len()))
         .details(lines.join("\n")))
 }

@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnection, PgDatabaseError, PgErrorPosition};
 use sqlx::{AssertSqlSafe, Column as _, Executor, SqlSafeStr, Statement as _};
 
 use crate::catalog::{Catalog, Type};
+use crate::definition::problem::did_you_mean;
 use crate::error::{Error, Result};
 use crate::plan::TableName;
 
@@ -85,7 +86,7 @@ pub async fn describe(
     let sql = format!("{BEFORE}{query}\n) as source");
     let statement = match conn.prepare(AssertSqlSafe(sql).into_sql_str()).await {
         Ok(statement) => statement,
-        Err(sqlx::Error::Database(error)) => return Ok(Err(fault(&*error, query))),
+        Err(sqlx::Error::Database(error)) => return Ok(Err(fault(&*error, query, v1))),
         Err(error) => return Err(Error::database("preparing a query on V1", &error)),
     };
     if statement.parameters().is_some_and(|parameters| parameters.left().is_some_and(|list| !list.is_empty()))
@@ -121,7 +122,7 @@ pub async fn describe(
     Ok(Ok(Described { columns, shape, forbidden }))
 }
 
-fn fault(error: &(dyn sqlx::error::DatabaseError + 'static), query: &str) -> Fault {
+fn fault(error: &(dyn sqlx::error::DatabaseError + 'static), query: &str, v1: &Catalog) -> Fault {
     let postgres = error.try_downcast_ref::<PgDatabaseError>();
     // Counted from 1, in characters, in the text that was sent.
     let position = postgres.and_then(|error| match error.position() {
@@ -131,8 +132,26 @@ fn fault(error: &(dyn sqlx::error::DatabaseError + 'static), query: &str) -> Fau
     Fault {
         message: error.message().to_owned(),
         position: position.filter(|position| *position < query.chars().count()),
-        hint: postgres.and_then(|error| error.hint()).map(str::to_owned),
+        hint: postgres.and_then(|error| error.hint()).map(str::to_owned).or_else(|| table_hint(error, v1)),
     }
+}
+
+/// Postgres suggests columns by itself, but not tables.
+fn table_hint(error: &dyn sqlx::error::DatabaseError, v1: &Catalog) -> Option<String> {
+    if error.code().as_deref() != Some("42P01") {
+        return None;
+    }
+    let name = error.message().split('"').nth(1)?;
+    let names: Vec<String> = v1.names().collect();
+    Some(match did_you_mean(name, names.iter().map(String::as_str)) {
+        // Names with capitals are found only in quotes.
+        Some(meant) if *meant != meant.to_lowercase() => format!("did you mean \"{meant}\", in double quotes?"),
+        Some(meant) => format!("did you mean {meant}?"),
+        None => {
+            "if V1 has no such table, its URL points elsewhere, or this definition is not for you: see docs/definitions.md, \"Which files count\""
+                .to_owned()
+        }
+    })
 }
 
 /// The query's shape and the tables it names. What the parser does not know is not wrong: Postgres decides that.
@@ -141,7 +160,7 @@ fn parse(query: &str) -> (Shape, Vec<String>) {
         return (Shape::Other, Vec::new());
     };
     let mut tables = Vec::new();
-    let _: ControlFlow<()> = visit_relations(&statements, |name| {
+    let visited: ControlFlow<()> = visit_relations(&statements, |name| {
         let parts: Vec<String> = name
             .0
             .iter()
@@ -156,6 +175,7 @@ fn parse(query: &str) -> (Shape, Vec<String>) {
         tables.push(parts.join("."));
         ControlFlow::Continue(())
     });
+    debug_assert!(visited.is_continue());
     let shape = match statements.as_slice() {
         [Statement::Query(query)] => match query.body.as_ref() {
             SetExpr::Select(select) if query.with.is_none() => shape(select),

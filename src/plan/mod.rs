@@ -8,7 +8,10 @@ mod account;
 mod check;
 mod compile;
 mod describe;
+mod fill;
 mod order;
+mod privileges;
+mod query;
 mod write;
 
 use std::sync::Arc;

@@ -26,7 +26,8 @@ impl Duplicates {
             for write in entity.writes.iter().filter(|write| write.when == When::Row) {
                 for unique in &write.uniques {
                     let Some(columns) = source_columns(entity, write, unique) else { continue };
-                    let names: Vec<_> = unique.columns.iter().map(|&at| write.columns[at].name.as_str()).collect();
+                    let names: Vec<_> =
+                        unique.columns.iter().map(|&at| write.columns[at].name.as_str()).collect();
                     let reason = format!(
                         "{}: a row with a smaller key has the same {} (unique {})",
                         write.table.name,

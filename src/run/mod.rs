@@ -20,6 +20,8 @@ use std::time::Instant;
 pub use prepare::{password_facts, select};
 pub use summary::{EntitySummary, Estimate, RejectedRow, Summary};
 
+use sqlx::PgConnection;
+
 use crate::census::Census;
 use crate::connect::{self, Side};
 use crate::error::{Error, Kind, Result};
@@ -28,7 +30,7 @@ use crate::password::HashPool;
 use crate::plan::Plan;
 use crate::settings::{PasswordMode, Settings};
 use crate::source::Snapshot;
-use crate::target::postgres::lock::{RunLock, RunRecord, State};
+use crate::target::postgres::lock::{Held, RunLock, RunRecord, State, require_control_schema};
 use crate::target::postgres::trial::Trial;
 use crate::target::postgres::{Writer, bulk};
 
@@ -102,6 +104,19 @@ enum Sink {
     Trial(Box<Trial>),
 }
 
+/// One invocation: what it is asked to do, and with what.
+struct Job {
+    settings: Arc<Settings>,
+    plan: Arc<Plan>,
+    options: Options,
+    observer: Arc<dyn Observer>,
+    stop: Stop,
+    /// V2, for messages.
+    place: String,
+    /// The entities to migrate, by index of the plan.
+    selected: Vec<usize>,
+}
+
 /// Migrates.
 ///
 /// # Errors
@@ -116,48 +131,46 @@ pub async fn migrate(
     let began = Instant::now();
     let place = connect::place(Side::V2, &settings)?.to_string();
     let source_place = connect::place(Side::V1, &settings)?.to_string();
-    let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
-    if options.dry_run {
-        let (mut summary, trial) =
-            carry(&settings, &plan, &options, &observer, &stop, &mut snapshot, &place, &selected, None)
-                .await?;
-        if let Some(mut trial) = trial {
-            summary.samples = prepare::samples(&mut trial, &plan, &selected, &place).await?;
-            trial.end().await?;
-        }
-        summary.duration = began.elapsed();
-        summary.estimate = Some(prepare::estimate(&settings, &summary)?);
-        return Ok(summary);
+    let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
+    let job = Job { settings, plan, options, observer, stop, place, selected };
+    let mut summary =
+        if job.options.dry_run { dry_run(&job, &mut snapshot).await? } else { run(&job, &mut snapshot).await? };
+    summary.duration = began.elapsed();
+    if job.options.dry_run {
+        summary.estimate = Some(prepare::estimate(&job.settings, &summary)?);
     }
+    Ok(summary)
+}
 
+async fn dry_run(job: &Job, snapshot: &mut Snapshot) -> Result<Summary> {
+    let prepared = Prepared::new(job, snapshot).await?;
+    let (mut summary, trial) = carry(job, snapshot, prepared, Target::Trial).await?;
+    if let Some(mut trial) = trial {
+        summary.samples = prepare::samples(&mut trial, &job.plan, &job.selected, &job.place).await?;
+        trial.end().await?;
+    }
+    Ok(summary)
+}
+
+async fn run(job: &Job, snapshot: &mut Snapshot) -> Result<Summary> {
     let (source_system, source_database) = snapshot.identity().await?;
     let record = RunRecord {
         command: "migrate",
-        arguments: options.arguments.clone(),
+        arguments: job.options.arguments.clone(),
         source_system,
         source_database: Some(source_database),
     };
-    let mut lock = RunLock::take(&settings, &place, &record).await?;
-    let carried = carry(
-        &settings,
-        &plan,
-        &options,
-        &observer,
-        &stop,
-        &mut snapshot,
-        &place,
-        &selected,
-        Some(&mut lock),
-    )
-    .await;
-    let id = lock.id;
-    match carried {
+    let mut held = Held::take(&job.settings, &job.place).await?;
+    held.require_same_source(&record).await?;
+    let prepared = Prepared::new(job, snapshot).await?;
+    let mut lock = held.begin(&record).await?;
+    let id = lock.id.to_string();
+    match carry(job, snapshot, prepared, Target::Real(&mut lock)).await {
         Ok((mut summary, _)) => {
             let state = if summary.interrupted { State::Interrupted } else { State::Done };
             lock.release(state, None, &summary.counts()).await?;
-            summary.run = Some(id.to_string());
-            summary.duration = began.elapsed();
+            summary.run = Some(id);
             Ok(summary)
         }
         Err(error) => {
@@ -170,50 +183,94 @@ pub async fn migrate(
     }
 }
 
-/// Everything between taking the lock and giving it back.
-#[expect(clippy::too_many_arguments, reason = "called from one place, where all of these exist side by side")]
-async fn carry(
-    settings: &Arc<Settings>,
-    plan: &Arc<Plan>,
-    options: &Options,
-    observer: &Arc<dyn Observer>,
-    stop: &Stop,
-    snapshot: &mut Snapshot,
-    place: &str,
-    selected: &[usize],
-    mut lock: Option<&mut RunLock>,
-) -> Result<(Summary, Option<Trial>)> {
-    let mut control = connect::postgres(Side::V2, settings).await?;
-    let ids = prepare::entity_ids(&mut control, snapshot, plan, lock.as_deref(), place).await?;
-    let ledger_lines = prepare::ledger_lines(&mut control, plan, place).await?;
-    prepare::require_dependencies(snapshot, plan, selected, &ledger_lines).await?;
-    let lookups = prepare::lookups(&mut control, plan, place).await?;
-    let references = prepare::references(&mut control, plan, place).await?;
+/// What is known before the first row is written. Making it writes nothing, so whatever is refused here leaves V2 as
+/// it was.
+struct Prepared {
+    control: PgConnection,
+    ids: Vec<EntityIds>,
+    prefixes: Vec<prepare::NewPrefix>,
+    ledger_lines: Vec<u64>,
+    lookups: Lookups,
+    references: References,
+    census: Option<Census>,
+    row_counts: Vec<Option<u64>>,
+    duplicates: duplicates::Duplicates,
+}
 
-    observer.step("taking the census: who is who");
-    let (census, row_counts) =
-        survey::take(snapshot, &mut control, plan, &ids, settings.into_existing, place).await?;
-    let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
-    let passwords = match settings.passwords {
-        PasswordMode::Generate if plan.accounts.is_some() && !options.dry_run => {
-            Some(prepare::hash_pool(settings, &mut control, place).await?)
+impl Prepared {
+    async fn new(job: &Job, snapshot: &mut Snapshot) -> Result<Self> {
+        let Job { settings, plan, place, selected, .. } = job;
+        let mut control = connect::another(Side::V2, settings).await?;
+        require_control_schema(&mut control, place).await?;
+        if job.makes_passwords() {
+            prepare::require_same_passwords(settings, &mut control, place).await?;
         }
-        _ => None,
-    };
-
-    if let Some(lock) = lock.as_deref_mut() {
-        let missing = bulk::missing(lock.connection(), place).await?;
-        if settings.bulk && missing.is_empty() && bulk::is_empty(lock.connection(), plan, place).await? {
-            let number = lock.number;
-            bulk::begin(lock.connection(), plan, place, number).await?;
-        }
+        let (ids, prefixes) = prepare::entity_ids(&mut control, snapshot, plan, place).await?;
+        let ledger_lines = prepare::ledger_lines(&mut control, plan, place).await?;
+        prepare::require_dependencies(snapshot, plan, selected, &ledger_lines).await?;
+        let lookups = prepare::lookups(&mut control, plan, place).await?;
+        let references = prepare::references(&mut control, plan, place).await?;
+        job.observer.step("taking the census: who is who");
+        let (census, row_counts) =
+            survey::take(snapshot, &mut control, plan, &ids, settings.into_existing, place).await?;
+        let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
+        Ok(Self { control, ids, prefixes, ledger_lines, lookups, references, census, row_counts, duplicates })
     }
+}
 
-    let sinks = match lock.as_deref() {
-        Some(lock) => (0..settings.writers.max(1))
-            .map(|_| Sink::Real(Writer::new(settings.clone(), plan.clone(), place.to_owned(), lock.number)))
-            .collect(),
-        None => {
+impl Job {
+    fn makes_passwords(&self) -> bool {
+        self.settings.passwords == PasswordMode::Generate && self.plan.accounts.is_some() && !self.options.dry_run
+    }
+}
+
+/// Where a run writes.
+enum Target<'l> {
+    /// Into V2.
+    Real(&'l mut RunLock),
+    /// Into temporary tables.
+    Trial,
+}
+
+/// Everything between recording the run and its end.
+async fn carry(
+    job: &Job,
+    snapshot: &mut Snapshot,
+    prepared: Prepared,
+    target: Target<'_>,
+) -> Result<(Summary, Option<Trial>)> {
+    let Job { settings, plan, place, .. } = job;
+    let Prepared {
+        mut control,
+        ids,
+        prefixes,
+        ledger_lines,
+        lookups,
+        references,
+        census,
+        row_counts,
+        duplicates,
+    } = prepared;
+    let mut passwords = None;
+    let real = matches!(target, Target::Real(_));
+    let sinks = match target {
+        Target::Real(lock) => {
+            prepare::keep_prefixes(&mut control, &prefixes, lock.number, place).await?;
+            if job.makes_passwords() {
+                passwords = Some(prepare::hash_pool(settings, &mut control, place).await?);
+            }
+            let missing = bulk::missing(lock.connection(), place).await?;
+            if settings.bulk && missing.is_empty() && bulk::is_empty(lock.connection(), plan, place).await? {
+                let number = lock.number;
+                bulk::begin(lock.connection(), plan, place, number).await?;
+            }
+            (0..settings.writers.max(1))
+                .map(|_| {
+                    Sink::Real(Writer::new(settings.clone(), plan.clone(), place.to_owned(), lock.number))
+                })
+                .collect()
+        }
+        Target::Trial => {
             let with_rows = ledger_lines.iter().any(|&lines| lines > 0) || settings.into_existing;
             vec![Sink::Trial(Box::new(Trial::begin(settings, plan, place, with_rows).await?))]
         }
@@ -229,17 +286,16 @@ async fn carry(
         duplicates,
         passwords,
         now: prepare::now(),
-        gate: gate::Gate::new(2 * selected.len()),
+        gate: gate::Gate::new(2 * job.selected.len()),
         summary: summary::Collector::new(plan),
-        observer: observer.clone(),
-        stop: stop.clone(),
-        dry_run: options.dry_run,
+        observer: job.observer.clone(),
+        stop: job.stop.clone(),
+        dry_run: job.options.dry_run,
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);
     let read =
-        read::all(&shared, options, snapshot, &mut control, selected, &ledger_lines, &row_counts, sender)
-            .await;
+        read::all(&shared, job, snapshot, &mut control, &ledger_lines, &row_counts, sender).await;
     if read.is_err() {
         shared.gate.fail();
     }
@@ -250,15 +306,15 @@ async fn carry(
         (Ok(trial), Ok(())) => trial,
     };
 
-    if lock.is_some() && !stop.asked() {
+    if real && !job.stop.asked() {
         let restored =
-            bulk::restore(settings, place, |name| observer.step(&format!("bringing back {name}"))).await?;
+            bulk::restore(settings, place, |name| job.observer.step(&format!("bringing back {name}"))).await?;
         if restored > 0 {
             tracing::info!(restored, "foreign keys and indexes are back");
         }
     }
     let mut summary = shared.summary.finish();
-    summary.interrupted = stop.asked();
+    summary.interrupted = job.stop.asked();
     Ok((summary, trial))
 }
 

@@ -17,7 +17,6 @@ use crate::plan::{Fill, KeyKind, Plan, Scope};
 use crate::row::unescape;
 use crate::settings::{PasswordMode, Settings};
 use crate::source::{Snapshot, quoted};
-use crate::target::postgres::lock::RunLock;
 use crate::target::postgres::table;
 use crate::target::postgres::trial::Trial;
 
@@ -45,16 +44,23 @@ pub fn select(plan: &Plan, wanted: Option<&[String]>, flag: &str) -> Result<Vec<
     Ok((0..names.len()).filter(|&index| wanted.iter().any(|name| name == names[index])).collect())
 }
 
+/// A prefix that V2 does not know yet.
+pub struct NewPrefix {
+    entity: String,
+    prefix: String,
+    definition_hash: String,
+}
+
 /// How each entity's ids are made. The prefix is decided when an entity is first read and never changes after that.
 pub async fn entity_ids(
     control: &mut PgConnection,
     snapshot: &mut Snapshot,
     plan: &Plan,
-    lock: Option<&RunLock>,
     place: &str,
-) -> Result<Vec<EntityIds>> {
+) -> Result<(Vec<EntityIds>, Vec<NewPrefix>)> {
     let failed = |error: sqlx::Error| Error::database(place, &error);
     let mut ids = Vec::new();
+    let mut new = Vec::new();
     for entity in &plan.entities {
         let row = sqlx::query("select key_prefix, definition_hash from v1v2.entities where entity = $1")
             .bind(&*entity.name)
@@ -80,26 +86,41 @@ pub async fn entity_ids(
                 };
                 let prefix =
                     range.map(|(first, last)| common_prefix(&first, &last).to_owned()).unwrap_or_default();
-                if let Some(lock) = lock {
-                    sqlx::query(
-                        "insert into v1v2.entities (entity, key_prefix, definition_hash, first_run) \
-                         values ($1, $2, $3, $4) on conflict (entity) do nothing",
-                    )
-                    .bind(&*entity.name)
-                    .bind(&prefix)
-                    .bind(&entity.definition_hash)
-                    .bind(lock.number)
-                    .execute(&mut *control)
-                    .await
-                    .map_err(failed)?;
-                }
+                new.push(NewPrefix {
+                    entity: entity.name.to_string(),
+                    prefix: prefix.clone(),
+                    definition_hash: entity.definition_hash.clone(),
+                });
                 prefix
             }
         };
         let maker = IdMaker::new(&entity.name, entity.source.key_kind, &prefix);
         ids.push(EntityIds { maker, kind: entity.ids });
     }
-    Ok(ids)
+    Ok((ids, new))
+}
+
+/// Keeps new prefixes in V2, before the first id is made with them.
+pub async fn keep_prefixes(
+    control: &mut PgConnection,
+    new: &[NewPrefix],
+    run: i32,
+    place: &str,
+) -> Result<()> {
+    for of in new {
+        sqlx::query(
+            "insert into v1v2.entities (entity, key_prefix, definition_hash, first_run) values ($1, $2, $3, $4) \
+             on conflict (entity) do nothing",
+        )
+        .bind(&of.entity)
+        .bind(&of.prefix)
+        .bind(&of.definition_hash)
+        .bind(run)
+        .execute(&mut *control)
+        .await
+        .map_err(|error| Error::database(place, &error))?;
+    }
+    Ok(())
 }
 
 /// Number of ledger lines of each entity.
@@ -214,40 +235,55 @@ pub async fn references(control: &mut PgConnection, plan: &Plan, place: &str) ->
     Ok(References(references))
 }
 
-/// Starts the workers that hash passwords; notices a key or a length that is not the one of earlier runs, because the
-/// hand-out list is made from one key and one length.
-pub async fn hash_pool(settings: &Arc<Settings>, control: &mut PgConnection, place: &str) -> Result<HashPool> {
-    let length = password::check_length(settings.password_length)?;
+/// Refuses a key or a length that is not the one of earlier runs: the hand-out list is made from one of each.
+pub async fn require_same_passwords(
+    settings: &Settings,
+    control: &mut PgConnection,
+    place: &str,
+) -> Result<()> {
+    password::check_length(settings.password_length)?;
     let key = password::load_or_create(&settings.key_file)?;
-    let fingerprint = key.fingerprint();
-    let known = remember(control, "password_key", &fingerprint, place).await?;
-    if known != fingerprint {
+    let Some((fingerprint, length)) = password_facts(control, place).await? else { return Ok(()) };
+    if fingerprint != key.fingerprint() {
         return Err(Error::refused(format!(
-            "the key file {} is not the one that the passwords in V2 were derived from (its fingerprint is \
-             {fingerprint}, V2 says {known})",
-            settings.key_file.display()
+            "the key file {} is not the one that the passwords in V2 were derived from (its fingerprint is {}, V2 \
+             says {fingerprint})",
+            settings.key_file.display(),
+            key.fingerprint(),
         ))
         .help("use the same key file for all runs into one V2 (`key_file`, V1V2_KEY_FILE)"));
     }
-    let known = remember(control, "password_length", &settings.password_length.to_string(), place).await?;
-    if known != settings.password_length.to_string() {
-        return Err(Error::refused(format!("the passwords in V2 were made with a length of {known} characters"))
-            .help(format!("set password_length to {known}")));
+    if length != settings.password_length {
+        return Err(Error::refused(format!(
+            "the passwords in V2 were made with a length of {length} characters"
+        ))
+        .help(format!("set password_length to {length}")));
     }
+    Ok(())
+}
+
+/// Starts the workers that hash passwords.
+pub async fn hash_pool(
+    settings: &Arc<Settings>,
+    control: &mut PgConnection,
+    place: &str,
+) -> Result<HashPool> {
+    let length = password::check_length(settings.password_length)?;
+    let key = password::load(&settings.key_file)?;
+    remember(control, "password_key", &key.fingerprint(), place).await?;
+    remember(control, "password_length", &settings.password_length.to_string(), place).await?;
     HashPool::new(settings.hash_threads, settings.hash_cost, key, length)
 }
 
-/// Keeps a fact about V2 if there is none yet, and returns the one that is kept.
-async fn remember(control: &mut PgConnection, key: &str, value: &str, place: &str) -> Result<String> {
-    sqlx::query_scalar(
-        "insert into v1v2.meta as known (key, value) values ($1, $2) \
-         on conflict (key) do update set value = known.value returning value",
-    )
-    .bind(key)
-    .bind(value)
-    .fetch_one(control)
-    .await
-    .map_err(|error| Error::database(place, &error))
+/// Keeps a fact about V2 if there is none yet.
+async fn remember(control: &mut PgConnection, key: &str, value: &str, place: &str) -> Result<()> {
+    sqlx::query("insert into v1v2.meta (key, value) values ($1, $2) on conflict (key) do nothing")
+        .bind(key)
+        .bind(value)
+        .execute(control)
+        .await
+        .map(drop)
+        .map_err(|error| Error::database(place, &error))
 }
 
 /// How long the run itself will take, from what the dry run took and the time of one hash on this machine.

@@ -4,12 +4,12 @@ use sqlx::PgConnection;
 use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Options, Shared, broken};
+use super::summary::Found;
+use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
-use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::ledger::{Beside, Outcome};
-use crate::password::{Batch as Passwords, Job};
+use crate::password::{self, Batch as Passwords};
 use crate::row::Rows;
 use crate::source::{Snapshot, compare_keys};
 
@@ -43,20 +43,18 @@ impl Chunk {
 }
 
 /// Reads all selected entities, one after the other.
-#[expect(clippy::too_many_arguments, reason = "called from one place, where all of these exist side by side")]
 pub(super) async fn all(
     shared: &Shared,
-    options: &Options,
+    job: &Job,
     snapshot: &mut Snapshot,
     control: &mut PgConnection,
-    selected: &[usize],
     ledger_lines: &[u64],
     row_counts: &[Option<u64>],
     sender: Sender<Chunk>,
 ) -> Result<()> {
-    for (position, &entity) in selected.iter().enumerate() {
+    for (position, &entity) in job.selected.iter().enumerate() {
         let definition = &shared.plan.entities[entity];
-        let filter = options.filters.get(&*definition.name).map(String::as_str);
+        let filter = job.options.filters.get(&*definition.name).map(String::as_str);
         let rows = match (filter, row_counts[entity]) {
             (None, Some(rows)) => rows,
             _ => snapshot.count(&definition.source, filter).await?,
@@ -65,25 +63,21 @@ pub(super) async fn all(
         let beside = match ledger_lines[entity] {
             0 => None,
             _ => {
-                let place = connect::place(Side::V2, &shared.settings)?.to_string();
                 let source = &definition.source;
-                Some(Beside::open(control, &place, &definition.name, source.key_kind).await?)
+                Some(Beside::open(control, &job.place, &definition.name, source.key_kind).await?)
             }
         };
         let mut reader = Reader {
             shared,
             sender: &sender,
             entity,
-            retry_rejected: options.retry_rejected,
+            retry_rejected: job.options.retry_rejected,
             chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
             last_key: None,
             cursor: shared.census.as_ref().map(|census| census.cursor(entity)),
             beside,
-            rows: 0,
-            already: 0,
-            changed: 0,
-            gone: 0,
+            found: Found::default(),
         };
         snapshot.read(&definition.source, None, filter, async |line| reader.take(line).await).await?;
         // What a filter leaves out is not gone.
@@ -107,10 +101,7 @@ struct Reader<'r> {
     last_key: Option<String>,
     cursor: Option<census::Cursor<&'r Census>>,
     beside: Option<Beside<'r>>,
-    rows: u64,
-    already: u64,
-    changed: u64,
-    gone: u64,
+    found: Found,
 }
 
 impl Reader<'_> {
@@ -143,18 +134,19 @@ impl Reader<'_> {
                 "choose a key column that is unique and not null, or make the query return each row once",
             ));
         }
-        self.rows += 1;
+        self.found.rows += 1;
         let known = match &mut self.beside {
-            Some(beside) => beside.find(&key, &mut self.gone).await?,
+            Some(beside) => beside.find(&key, &mut self.found.gone).await?,
             None => None,
         };
         if let Some(known) = known {
             if !(self.retry_rejected && known.outcome == Outcome::Rejected) {
-                self.already += 1;
-                self.changed += u64::from(known.source_hash != hash);
+                self.found.already += 1;
+                self.found.rejected += u64::from(known.outcome == Outcome::Rejected);
+                self.found.changed += u64::from(known.source_hash != hash);
                 self.chunk.rows.pop();
                 self.last_key = Some(key);
-                if self.already.is_multiple_of(1_000) {
+                if self.found.already.is_multiple_of(1_000) {
                     self.shared.observer.advance(&entity.name, 1_000);
                 }
                 return Ok(true);
@@ -211,12 +203,14 @@ impl Reader<'_> {
         }
         self.shared.gate.close(phase + 1);
         if let Some(beside) = self.beside.take() {
-            beside.finish(&mut self.gone).await?;
+            beside.finish(&mut self.found.gone).await?;
         }
-        let gone = if count_gone && !stopped { self.gone } else { 0 };
-        self.shared.summary.read(entity, self.rows, self.already, self.changed, gone);
+        if !count_gone || stopped {
+            self.found.gone = 0;
+        }
+        self.shared.summary.read(entity, self.found);
         let name = &self.shared.plan.entities[entity].name;
-        self.shared.observer.advance(name, self.already % 1_000);
+        self.shared.observer.advance(name, self.found.already % 1_000);
         Ok(())
     }
 
@@ -233,7 +227,7 @@ impl Reader<'_> {
                     && !self.shared.exists.contains(account.number)
                 {
                     rows.push(row);
-                    jobs.push(Job { account_id: account.id.to_string() });
+                    jobs.push(password::Job { account_id: account.id.to_string() });
                 }
             }
             chunk.passwords = Some((rows, pool.submit(jobs)));

@@ -22,6 +22,8 @@ pub struct EntitySummary {
     pub rows: u64,
     /// Rows that had a ledger line already and were left alone.
     pub already: u64,
+    /// Of these, rows that were rejected and still are.
+    pub rejected_before: u64,
     /// Of these, rows that V1 has changed since.
     pub changed: u64,
     /// Ledger lines whose rows V1 no longer has.
@@ -92,15 +94,25 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 }
 
 impl Summary {
-    /// Rows rejected in this run.
+    /// Rows that are rejected now, by this run or by an earlier one.
     pub fn rejected(&self) -> u64 {
-        self.entities.iter().map(|entity| entity.rejected).sum()
+        self.entities.iter().map(|entity| entity.rejected + entity.rejected_before).sum()
     }
 
     /// The counts for the run's record in V2.
     pub fn counts(&self) -> serde_json::Value {
         serde_json::json!({ "entities": self.entities, "conflicts": self.conflicts, "rejects": self.rejects })
     }
+}
+
+/// What reading an entity beside its ledger found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Found {
+    pub rows: u64,
+    pub already: u64,
+    pub rejected: u64,
+    pub changed: u64,
+    pub gone: u64,
 }
 
 /// Counts from several threads.
@@ -116,12 +128,13 @@ impl Collector {
     }
 
     /// An entity was read to its end.
-    pub fn read(&self, entity: usize, rows: u64, already: u64, changed: u64, gone: u64) {
+    pub fn read(&self, entity: usize, found: Found) {
         self.with(entity, |_, of| {
-            of.rows = rows;
-            of.already = already;
-            of.changed = changed;
-            of.gone = gone;
+            of.rows = found.rows;
+            of.already = found.already;
+            of.rejected_before = found.rejected;
+            of.changed = found.changed;
+            of.gone = found.gone;
         });
     }
 

@@ -31,7 +31,9 @@ impl AccountBits {
         let slots = census.map_or(0, Census::account_slots);
         let bits = Self((0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
         if let Some(census) = census {
-            (0..slots as u32).filter(|&number| census.exists_in_v2(number)).for_each(|number| bits.insert(number));
+            (0..slots as u32)
+                .filter(|&number| census.exists_in_v2(number))
+                .for_each(|number| bits.insert(number));
         }
         bits
     }

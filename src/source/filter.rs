@@ -16,11 +16,47 @@ use crate::error::{Error, Result};
 
 /// Functions that only look at their arguments, or at the time.
 const FUNCTIONS: &[&str] = &[
-    "abs", "age", "array_length", "btrim", "cardinality", "ceil", "char_length", "coalesce", "concat", "current_date",
-    "current_timestamp", "date_part", "date_trunc", "floor", "greatest", "initcap", "least", "left", "length",
-    "localtimestamp", "lower", "ltrim", "make_date", "mod", "now", "nullif", "octet_length", "position", "replace",
-    "right", "round", "rtrim", "split_part", "starts_with", "strpos", "substr", "substring", "to_char", "to_date",
-    "trim", "upper",
+    "abs",
+    "age",
+    "array_length",
+    "btrim",
+    "cardinality",
+    "ceil",
+    "char_length",
+    "coalesce",
+    "concat",
+    "current_date",
+    "current_timestamp",
+    "date_part",
+    "date_trunc",
+    "floor",
+    "greatest",
+    "initcap",
+    "least",
+    "left",
+    "length",
+    "localtimestamp",
+    "lower",
+    "ltrim",
+    "make_date",
+    "mod",
+    "now",
+    "nullif",
+    "octet_length",
+    "position",
+    "replace",
+    "right",
+    "round",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substring",
+    "to_char",
+    "to_date",
+    "trim",
+    "upper",
 ];
 
 /// The condition, checked and written out again.
@@ -37,7 +73,8 @@ pub fn check(entity: &str, condition: &str) -> Result<String> {
         .with_recursion_limit(50)
         .try_with_sql(condition)
         .map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
-    let expression = parser.parse_expr().map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
+    let expression =
+        parser.parse_expr().map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
     // The parser stops at the end of the first expression and would ignore what follows.
     let rest = parser.next_token();
     if rest.token != Token::EOF {
@@ -95,9 +132,9 @@ fn problem(part: &Expr) -> Option<String> {
         | Expr::Array(_)
         | Expr::Interval(_) => None,
         Expr::Function(function) => function_problem(function),
-        Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => {
-            Some("a filter cannot hold a query of its own; put it into the definition's query as a column".into())
-        }
+        Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => Some(
+            "a filter cannot hold a query of its own; put it into the definition's query as a column".into(),
+        ),
         other => Some(format!("`{other}` is not allowed in a filter")),
     }
 }
@@ -105,7 +142,10 @@ fn problem(part: &Expr) -> Option<String> {
 fn function_problem(function: &Function) -> Option<String> {
     let name = function.name.to_string();
     if !FUNCTIONS.contains(&name.to_ascii_lowercase().as_str()) {
-        return Some(format!("the function {name} is not allowed in a filter (allowed: {})", FUNCTIONS.join(", ")));
+        return Some(format!(
+            "the function {name} is not allowed in a filter (allowed: {})",
+            FUNCTIONS.join(", ")
+        ));
     }
     let plain = function.over.is_none()
         && function.filter.is_none()

@@ -2,7 +2,7 @@
 
 mod counts;
 
-pub use counts::compare_counts;
+pub use counts::{Only, compare_counts};
 
 use serde::Serialize;
 

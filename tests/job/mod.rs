@@ -53,7 +53,14 @@ impl Job {
     pub fn result(&self) -> Digest {
         let mut digest = self.v2.digest(
             &["public", "v1v2"],
-            &["*.passwordHash", "*.assignedAt", "*.txid", "*.run", "v1v2.entities.first_run", "v1v2.meta.value"],
+            &[
+                "*.passwordHash",
+                "*.assignedAt",
+                "*.txid",
+                "*.run",
+                "v1v2.entities.first_run",
+                "v1v2.meta.value",
+            ],
         );
         for own in ["v1v2.runs", "v1v2.lock", "v1v2.dropped", "v1v2.meta"] {
             digest.remove(own);

@@ -10,13 +10,17 @@ fn generated_passwords_are_handed_out_and_open_the_accounts() {
         job.v2.one("select count(*) from \"User\" where \"passwordHash\" like '$argon2id$v=19$%' and \"mustChangePassword\" and status = 'ACTIVE'"),
         job.v2.count("\"User\"").to_string()
     );
-    assert_eq!(job.v2.one("select count(distinct \"passwordHash\") from \"User\""), job.v2.count("\"User\"").to_string());
+    assert_eq!(
+        job.v2.one("select count(distinct \"passwordHash\") from \"User\""),
+        job.v2.count("\"User\"").to_string()
+    );
     job.run(&["credentials", "export", "--plain", "--output", "list.csv"]).expect(0);
     let list = job.project.read("list.csv");
     let lines: Vec<&str> = list.lines().collect();
     assert_eq!(lines.len() as u64, job.v2.count("\"User\"") + 1);
     let header: Vec<&str> = lines[0].split(',').collect();
-    let at = |name: &str| header.iter().position(|column| *column == name).unwrap_or_else(|| panic!("{header:?}"));
+    let at =
+        |name: &str| header.iter().position(|column| *column == name).unwrap_or_else(|| panic!("{header:?}"));
     // A line without quoted commas, so that splitting is reading.
     let line: Vec<&str> = lines[1..].iter().find(|line| !line.contains('"')).unwrap().split(',').collect();
     let (email, password) = (line[at("email")], line[at("password")]);
@@ -29,7 +33,8 @@ fn generated_passwords_are_handed_out_and_open_the_accounts() {
     let key = job.project.read("v1v2.key");
     for (table, content) in [("User", "\"User\""), ("meta", "v1v2.meta"), ("runs", "v1v2.runs")] {
         for secret in [password, key.trim().rsplit(':').next().unwrap()] {
-            let found = job.v2.one(&format!("select count(*) from {content} as t where t::text like '%{secret}%'"));
+            let found =
+                job.v2.one(&format!("select count(*) from {content} as t where t::text like '%{secret}%'"));
             assert_eq!(found, "0", "{table}");
         }
     }
@@ -77,7 +82,10 @@ fn kept_hashes_are_untouched_and_unknown_ones_lock() {
 fn without_passwords_everybody_is_locked() {
     let job = Job::new(60, &[]);
     job.migrate(&["--passwords", "none"], 0);
-    assert_eq!(job.v2.one("select count(*) from \"User\" where \"passwordHash\" is not null or status <> 'LOCKED'"), "0");
+    assert_eq!(
+        job.v2.one("select count(*) from \"User\" where \"passwordHash\" is not null or status <> 'LOCKED'"),
+        "0"
+    );
     let email = job.v2.one("select min(email) from \"User\"");
     job.project.run_with_input(&["users", "verify-login", &email], "anything\n").expect(4);
 }

@@ -16,7 +16,8 @@ fn one_sentence(outcome: &Outcome, words: &[&str]) {
 #[test]
 fn an_unreachable_server() {
     let (v1, v2) = (Database::v1(), Database::v2());
-    let project = Project::between(&v1, &v2).env("V2_DATABASE_URL", "postgres://somebody:sesame@127.0.0.1:1/nowhere");
+    let project =
+        Project::between(&v1, &v2).env("V2_DATABASE_URL", "postgres://somebody:sesame@127.0.0.1:1/nowhere");
     let refused = project.run(&["setup"]).expect(1);
     one_sentence(&refused, &["V2", "127.0.0.1"]);
     assert!(!refused.stderr.contains("sesame"));
@@ -40,7 +41,13 @@ fn a_v2_that_was_not_set_up() {
     let (v1, v2) = (Database::v1(), Database::v2());
     let project = Project::between(&v1, &v2);
     project.run(&["sample", "--people", "20"]).expect(0);
-    for command in [&["check"][..], &["migrate", "--force"], &["validate", "--compare-counts"], &["status"], &["rollback", "--force"]] {
+    for command in [
+        &["check"][..],
+        &["migrate", "--force"],
+        &["validate", "--compare-counts"],
+        &["status"],
+        &["rollback", "--force"],
+    ] {
         let refused = project.run(command);
         assert!(matches!(refused.code(), Some(2 | 5)), "{command:?}: {}", refused.stderr);
         assert!(refused.stderr.contains("v1v2 setup"), "{command:?}: {}", refused.stderr);
@@ -53,14 +60,19 @@ fn a_missing_table_in_v1() {
     let job = Job::new(20, &[]);
     job.v1.execute("alter table \"_SubjectToTeacher\" rename to gone");
     let refused = job.migrate(&[], 2);
-    assert!(refused.stderr.contains("teachers.toml") && refused.stderr.contains("_SubjectToTeacher"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("teachers.toml") && refused.stderr.contains("_SubjectToTeacher"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(job.v2.count("v1v2.ledger"), 0);
 }
 
 #[test]
 fn an_unknown_column_in_a_definition() {
     let job = Job::new(20, &[]);
-    let teachers = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/teachers.toml")).unwrap();
+    let teachers =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/teachers.toml")).unwrap();
     job.project.write("mine/teachers.toml", &teachers.replace("employeeNo ", "employeNo "));
     let refused = job.run(&["check", "--migrators", "mine"]).expect(2);
     assert!(refused.stderr.contains("mine/teachers.toml"), "{}", refused.stderr);

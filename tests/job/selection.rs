@@ -10,7 +10,17 @@ fn a_pilot_and_the_rest_later_end_like_one_run() {
     let (job, _at_once) = job.another_v2();
     let school = job.v1.one("select min(id) from \"School\"");
     let filter = |entity: &str, column: &str| format!("{entity}:{column} = '{school}'");
-    job.migrate(&["--entities", "schools,teachers", "--filter", &filter("schools", "id"), "--filter", &filter("teachers", "school_id")], 0);
+    job.migrate(
+        &[
+            "--entities",
+            "schools,teachers",
+            "--filter",
+            &filter("schools", "id"),
+            "--filter",
+            &filter("teachers", "school_id"),
+        ],
+        0,
+    );
     assert_eq!(job.v2.count("\"School\""), 1);
     assert_eq!(
         job.v2.one("select count(*) from \"Teacher\""),
@@ -45,7 +55,12 @@ fn wrong_names_and_filters_are_usage_errors() {
     let job = Job::new(50, &[]);
     let wrong = job.migrate(&["--entities", "techers"], 2);
     assert!(wrong.stderr.contains("did you mean teachers"), "{}", wrong.stderr);
-    for filter in ["techers:id = 'x'", "schools:pg_sleep(9) is null", "schools:id = 'x'; drop table \"School\"", "schools:id in (select 1)"] {
+    for filter in [
+        "techers:id = 'x'",
+        "schools:pg_sleep(9) is null",
+        "schools:id = 'x'; drop table \"School\"",
+        "schools:id in (select 1)",
+    ] {
         job.migrate(&["--filter", filter], 2);
     }
     assert_eq!(job.v2.count("v1v2.ledger"), 0);
@@ -55,7 +70,9 @@ fn wrong_names_and_filters_are_usage_errors() {
 #[test]
 fn accounts_of_others_are_respected() {
     let job = Job::new(300, &[]);
-    let taken = job.v1.one("select lower(email) from \"Teacher\" where email ~ '^[a-z.]+@[a-z.]+$' order by id limit 1");
+    let taken = job
+        .v1
+        .one("select lower(email) from \"Teacher\" where email ~ '^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+$' order by id limit 1");
     job.v2.execute(&format!(
         "insert into \"User\" (id, \"userTypeId\", email, username, \"firstName\", \"updatedAt\") \
          select gen_random_uuid(), min(id), '{taken}', '{taken}', 'Somebody', now() from \"UserType\""
@@ -64,7 +81,10 @@ fn accounts_of_others_are_respected() {
     assert!(refused.stderr.contains("--into-existing"), "{}", refused.stderr);
     assert_eq!(job.v2.count("v1v2.ledger"), 0);
     job.migrate(&["--into-existing"], 0);
-    assert_eq!(job.v2.one(&format!("select \"firstName\" from \"User\" where email = '{taken}'")), "Somebody");
+    assert_eq!(
+        job.v2.one(&format!("select \"firstName\" from \"User\" where email = '{taken}'")),
+        "Somebody"
+    );
     assert_ne!(job.v2.one("select count(*) from v1v2.conflicts where kind = 'email_held_in_v2'"), "0");
 }
 

@@ -82,7 +82,12 @@ pub struct Login {
 }
 
 /// The account with this email (upper and lower case do not matter) or user name.
-pub async fn login(connection: &mut PgConnection, plan: &Plan, place: &str, email: &str) -> Result<Option<Login>> {
+pub async fn login(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    place: &str,
+    email: &str,
+) -> Result<Option<Login>> {
     let (accounts, account) = account_write(plan)?;
     let Some(hash) = &accounts.password_column else {
         return Err(Error::usage("the definitions write no password hash").help("add it to accounts.toml"));
@@ -100,7 +105,8 @@ pub async fn login(connection: &mut PgConnection, plan: &Plan, place: &str, emai
         .map(|name| format!("lower({}::text) = lower($1)", quoted(name)))
         .collect();
     if by.is_empty() {
-        return Err(Error::usage("the definitions write neither email nor user name").help("add one to accounts.toml"));
+        return Err(Error::usage("the definitions write neither email nor user name")
+            .help("add one to accounts.toml"));
     }
     let sql = format!(
         "select {}::text, coalesce({locked}, false) from {} where {} limit 1",
@@ -110,15 +116,19 @@ pub async fn login(connection: &mut PgConnection, plan: &Plan, place: &str, emai
     );
     let failed = |error: sqlx::Error| Error::database(place, &error);
     let row = sqlx::query(AssertSqlSafe(sql)).bind(email).fetch_optional(connection).await.map_err(failed)?;
-    row.map(|row| Ok(Login { hash: row.try_get(0).map_err(failed)?, locked: row.try_get(1).map_err(failed)? }))
-        .transpose()
+    row.map(|row| {
+        Ok(Login { hash: row.try_get(0).map_err(failed)?, locked: row.try_get(1).map_err(failed)? })
+    })
+    .transpose()
 }
 
 fn account_write(plan: &Plan) -> Result<(&Accounts, &Write)> {
     let accounts = plan.accounts.as_ref();
-    let write = plan.entities.iter().flat_map(|entity| &entity.writes).find(|write| write.when == When::Account);
+    let write =
+        plan.entities.iter().flat_map(|entity| &entity.writes).find(|write| write.when == When::Account);
     accounts.zip(write).ok_or_else(|| {
-        Error::usage("no definition makes accounts").help("add an [account] section to an entity, see docs/definitions.md")
+        Error::usage("no definition makes accounts")
+            .help("add an [account] section to an entity, see docs/definitions.md")
     })
 }
 
@@ -136,10 +146,9 @@ fn scope(plan: &Plan) -> (String, String) {
     let role = plan.entities.iter().flat_map(|entity| &entity.writes).find(|write| write.when == When::Role);
     let none = ("''".to_owned(), String::new());
     let Some(role) = role else { return none };
-    let (Some(account), Some(scope)) = (
-        column(role, &Fill::Account(AccountField::Id)),
-        column(role, &Fill::Account(AccountField::Scope)),
-    ) else {
+    let (Some(account), Some(scope)) =
+        (column(role, &Fill::Account(AccountField::Id)), column(role, &Fill::Account(AccountField::Scope)))
+    else {
         return none;
     };
     let first = format!(
@@ -167,6 +176,7 @@ fn scope_table(plan: &Plan) -> Option<(&TableName, &str, &str)> {
     let entity = plan.entities.iter().enumerate().find_map(of)?;
     let write = plan.entities[entity].writes.iter().find(|write| write.when == When::Row)?;
     let id = column(write, &Fill::Id)?;
-    let label = ["code", "name", "title"].into_iter().find(|name| write.columns.iter().any(|of| of.name == *name))?;
+    let label =
+        ["code", "name", "title"].into_iter().find(|name| write.columns.iter().any(|of| of.name == *name))?;
     Some((&write.table, id, label))
 }

@@ -153,7 +153,7 @@ pub async fn missing(connection: &mut PgConnection, place: &str) -> Result<Vec<D
 /// Brings everything back: indexes side by side, then foreign keys, first unvalidated (which is instant), then
 /// validated side by side. `each` is told what is being made.
 pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str)) -> Result<usize> {
-    let mut connection = connect::postgres(Side::V2, settings).await?;
+    let mut connection = connect::another(Side::V2, settings).await?;
     let missing = missing(&mut connection, place).await?;
     let count = missing.len();
     let (foreign_keys, indexes): (Vec<_>, Vec<_>) =
@@ -203,7 +203,7 @@ async fn side_by_side(
     let queue = std::sync::Mutex::new(objects.into_iter());
     let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
     let worker = async || -> Result<()> {
-        let mut connection = connect::postgres(Side::V2, settings).await?;
+        let mut connection = connect::another(Side::V2, settings).await?;
         while let Some(object) = next() {
             each(&object.name);
             let sql = format!(

@@ -50,7 +50,13 @@ pub struct RunRecord {
     pub source_database: Option<String>,
 }
 
-/// The right to write to V2. Its connection does nothing but hold the lock and keep the run's record.
+/// V2 is ours, and nothing was written yet: the moment for everything that may still refuse.
+pub struct Held {
+    connection: PgConnection,
+    place: String,
+}
+
+/// The right to write to V2, on record. Its connection does nothing but hold the lock and keep the run's record.
 pub struct RunLock {
     connection: PgConnection,
     place: String,
@@ -60,9 +66,9 @@ pub struct RunLock {
     pub id: Uuid,
 }
 
-impl RunLock {
-    /// Takes the lock and records the run, or refuses and says who holds it.
-    pub async fn take(settings: &Arc<Settings>, place: &str, record: &RunRecord) -> Result<Self> {
+impl Held {
+    /// Takes the lock, or refuses and says who holds it.
+    pub async fn take(settings: &Arc<Settings>, place: &str) -> Result<Self> {
         let mut connection = connect::postgres(Side::V2, settings).await?;
         let failed = |error: sqlx::Error| Error::database(place, &error);
         require_control_schema(&mut connection, place).await?;
@@ -74,7 +80,12 @@ impl RunLock {
         if !locked {
             return Err(held(&mut connection, place).await?);
         }
-        require_same_source(&mut connection, place, record).await?;
+        Ok(Self { connection, place: place.to_owned() })
+    }
+
+    /// Records the run: from now on its chunks can be committed.
+    pub async fn begin(mut self, record: &RunRecord) -> Result<RunLock> {
+        let failed = |error: sqlx::Error| Error::database(&self.place, &error);
         let id = Uuid::now_v7();
         let number: i32 = sqlx::query_scalar(
             "with over as (update v1v2.runs set state = 'failed', finished_at = clock_timestamp(), \
@@ -95,12 +106,24 @@ impl RunLock {
         .bind(&record.source_system)
         .bind(&record.source_database)
         .bind(holder())
-        .fetch_one(&mut connection)
+        .fetch_one(&mut self.connection)
         .await
         .map_err(failed)?;
-        Ok(Self { connection, place: place.to_owned(), number, id })
+        Ok(RunLock { connection: self.connection, place: self.place, number, id })
     }
 
+    /// Refuses a V1 that the ledger was not made from.
+    pub async fn require_same_source(&mut self, record: &RunRecord) -> Result<()> {
+        require_same_source(&mut self.connection, &self.place, record).await
+    }
+
+    /// The connection that holds the lock.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+impl RunLock {
     /// Records how the run ended and gives the lock back. `counts` is a JSON object.
     pub async fn release(
         mut self,

@@ -115,7 +115,7 @@ impl Writer {
 
     async fn connection(&mut self) -> Result<&mut PgConnection, Failure> {
         if self.connection.is_none() {
-            let opened = connect::postgres(Side::V2, &self.settings).await;
+            let opened = connect::another(Side::V2, &self.settings).await;
             // A server that is restarting refuses connections for a while.
             self.connection = Some(opened.map_err(|error| Failure::Transient(error, None))?);
         }

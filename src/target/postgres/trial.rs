@@ -26,7 +26,7 @@ pub struct Trial {
 impl Trial {
     /// Makes the temporary tables, with the rows that V2 has now.
     pub async fn begin(settings: &Arc<Settings>, plan: &Plan, place: &str, with_rows: bool) -> Result<Self> {
-        let mut connection = connect::postgres(Side::V2, settings).await?;
+        let mut connection = connect::another(Side::V2, settings).await?;
         let mut plan = plan.clone();
         let mut made: Vec<TableName> = Vec::new();
         for write in plan.entities.iter_mut().flat_map(|entity| &mut entity.writes) {
