@@ -238,10 +238,10 @@ proptest! {
         all_unique(&all)?;
         if full {
             let account = |spelled: &Spelled| spelled.account().map(|account| account.id);
-            let second: HashMap<_, _> =
-                rows.iter().zip(&second).map(|(row, spelled)| ((row.entity, row.key.clone()), account(spelled))).collect();
+            let place = |row: &Resident| (row.entity, row.key.clone());
+            let second: HashMap<_, _> = rows.iter().map(place).zip(second.iter().map(account)).collect();
             for (row, spelled) in town.iter().zip(&first).filter(|(_, spelled)| spelled.account().is_some()) {
-                prop_assert_eq!(account(spelled), second[&(row.entity, row.key.clone())]);
+                prop_assert_eq!(account(spelled), second[&place(row)]);
             }
         }
     }

@@ -161,8 +161,8 @@ impl Census {
         self.special(row, flags).map(|special| &*special.key)
     }
 
-    /// The login email of an account. `entity` and `key` are those of the row, `own` its normalised email. `None` when V2's stays as it
-    /// is ([`EmailDecision::Held`]).
+    /// The login email of an account. `entity` and `key` are those of the row, `own` its normalised email. `None`
+    /// when V2's stays as it is ([`EmailDecision::Held`]).
     pub fn email(&self, account: &AccountOf, entity: usize, key: &str, own: Option<&str>) -> Option<String> {
         let (entity, key) = match account.founder {
             Founder::Row { entity, row } => (entity, self.kept_key(row)?),

@@ -184,6 +184,51 @@ fn v2_comes_first_and_settled_rows_keep_what_they_have() {
 }
 
 #[test]
+fn who_holds_the_email_in_v2_is_compared_first() {
+    let before = [resident(2, "s1", "a@b.org", "", "Mary Smith")];
+    let v2: Vec<_> = written(&before, &decide(DEFAULT, &before, &[]), &|_| false).into_values().collect();
+    let town = [
+        resident(0, "t1", "a@b.org", "", "Martha Smith"),
+        resident(1, "p1", "a@b.org", "", "M. Smith"),
+        before[0].clone(),
+    ];
+    let decisions = decide(DEFAULT, &town, &v2);
+    assert_eq!(decisions[0].email.as_deref(), Some("a+2@b.org"));
+    assert_eq!(decisions[1].account().unwrap().number, 2);
+}
+
+#[test]
+fn phones_that_changed_after_the_account_was_made() {
+    let (old, new) = ("+2348031234561", "+2348031234562");
+    let before = [resident(1, "p1", "", old, "Jane Obi"), resident(2, "s1", "", "", "Tim Obi")];
+    let policies = Policies { same_phone: Policy::Reject, ..DEFAULT };
+    let made = decide(policies, &before, &[]);
+    let v2: Vec<_> = written(&before, &made, &|_| false).into_values().collect();
+    let town = [
+        resident(0, "t1", "", old, "Mary Smith"),
+        resident(1, "p1", "", new, "Jane Obi"),
+        resident(2, "s1", "", new, "Tim Obi"),
+        resident(2, "s2", "", new, "Tom Obi"),
+    ];
+    let id = made[1].account().unwrap().id;
+    let ledger = HashMap::from([((2, "s1".to_owned()), id)]);
+    let decisions = spell(&census_with(policies, &town, &v2, &ledger, u64::MAX), &town);
+    let outcome = |at: usize| decisions[at].account().map(|account| account.phone);
+    // V2 still has p1's old phone, so nobody else gets that; the new one is free for s1.
+    assert_eq!(outcome(0), None);
+    assert_eq!(
+        [outcome(1), outcome(2), outcome(3)],
+        [Some(PhoneDecision::Held), Some(PhoneDecision::Login), None]
+    );
+
+    // A phone that came later never rejects a row that the ledger has.
+    let town = [resident(0, "t1", "", new, "Mary Smith"), resident(2, "s1", "", new, "Tim Obi")];
+    let with = |ledger| spell(&census_with(policies, &town, &v2, ledger, u64::MAX), &town)[1].clone();
+    assert_eq!(with(&ledger).account().unwrap().phone, PhoneDecision::ContactOnly);
+    assert_eq!(with(&HashMap::new()).decision.outcome, Outcome::Rejected(RejectCode::SharedPhone));
+}
+
+#[test]
 fn the_ledger_keeps_merged_rows_where_they_are() {
     let before = [resident(0, "t1", "a@b.org", "", "Jane Obi"), resident(1, "p2", "a@b.org", "", "Jane Obi")];
     let made = decide(DEFAULT, &before, &[]);
