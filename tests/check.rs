@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::support::servers::Server;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use v1v2::catalog::Catalog;
@@ -26,19 +27,13 @@ struct Pair {
     v2: PgConnection,
 }
 
-fn server(variable: &str) -> PgConnectOptions {
-    let url = std::env::var(variable).unwrap_or_else(|_| {
-        panic!("set {variable} to the URL of a Postgres server for tests (any database of it)")
-    });
-    url.parse().unwrap()
-}
-
 impl Pair {
     async fn new(v1_sql: &str, v2_sql: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let names = ["v1", "v2"].map(|side| format!("check_{side}_{}_{number}", std::process::id()));
-        let mut options = [server("V1V2_TEST_V1_URL"), server("V1V2_TEST_V2_URL")];
+        let mut options =
+            [Server::V1, Server::V2].map(|server| server.url().parse::<PgConnectOptions>().unwrap());
         for (name, options) in names.iter().zip(&mut options) {
             let mut server = options.connect().await.unwrap();
             server.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();

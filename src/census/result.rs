@@ -72,12 +72,6 @@ impl Census {
         &self.rows.rules
     }
 
-    /// The key of a row that another row joined: an account's placeholder email is made from it.
-    pub fn founder_key(&self, row: u32) -> Option<&str> {
-        let at = self.specials.binary_search_by_key(&row, |special| special.row).ok()?;
-        Some(&self.specials[at].key)
-    }
-
     /// How many rows were surveyed.
     pub fn len(&self) -> usize {
         self.rows.keys.len()

@@ -1,6 +1,6 @@
 //! A row's person: what its account holds, as the census decided it and the row's contact columns say.
 
-use crate::census::{AccountOf, Census, EmailDecision, Founder, PhoneDecision};
+use crate::census::{AccountOf, Census, PhoneDecision};
 use crate::identity::address::{self, Address};
 use crate::identity::email::{self, Email};
 use crate::identity::name::{self, Name};
@@ -179,12 +179,13 @@ fn contact(
         _ => None,
     };
     let decided = account.of.email;
-    let email = login_email(own.as_deref(), account, context).ok_or_else(|| {
-        Reject::new(
-            "account-changed",
-            "the account's email in V2 differs from V1's, and V2 lacks the account",
-        )
-    })?;
+    let email =
+        account.census.email(&account.of, context.entity, context.key, own.as_deref()).ok_or_else(|| {
+            Reject::new(
+                "account-changed",
+                "the account's email in V2 differs from V1's, and V2 lacks the account",
+            )
+        })?;
     let mut contact = Contact {
         username: account.of.username.text(&email).to_owned(),
         email,
@@ -198,18 +199,6 @@ fn contact(
     }
     set_password(&mut contact, row, spec, account, context, notes);
     Ok(contact)
-}
-
-fn login_email(own: Option<&str>, account: &Account<'_>, context: &Context<'_>) -> Option<String> {
-    let template = &account.census.rules().placeholder;
-    let decided: EmailDecision = account.of.email;
-    match account.of.founder {
-        Founder::Row { entity, row } if decided.is_placeholder() => {
-            let key = account.census.founder_key(row)?;
-            decided.address(own, template, &context.plan.entities[entity].name, key)
-        }
-        _ => decided.address(own, template, context.entity_name(), context.key),
-    }
 }
 
 fn set_phone(contact: &mut Contact, text: &str, decided: PhoneDecision, context: &Context<'_>) {

@@ -134,8 +134,11 @@ pub async fn migrate(
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
     let job = Job { settings, plan, options, observer, stop, place, selected };
-    let mut summary =
-        if job.options.dry_run { dry_run(&job, &mut snapshot).await? } else { run(&job, &mut snapshot).await? };
+    let mut summary = if job.options.dry_run {
+        dry_run(&job, &mut snapshot).await?
+    } else {
+        run(&job, &mut snapshot).await?
+    };
     summary.duration = began.elapsed();
     if job.options.dry_run {
         summary.estimate = Some(prepare::estimate(&job.settings, &summary)?);
@@ -220,7 +223,9 @@ impl Prepared {
 
 impl Job {
     fn makes_passwords(&self) -> bool {
-        self.settings.passwords == PasswordMode::Generate && self.plan.accounts.is_some() && !self.options.dry_run
+        self.settings.passwords == PasswordMode::Generate
+            && self.plan.accounts.is_some()
+            && !self.options.dry_run
     }
 }
 
@@ -294,8 +299,7 @@ async fn carry(
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);
-    let read =
-        read::all(&shared, job, snapshot, &mut control, &ledger_lines, &row_counts, sender).await;
+    let read = read::all(&shared, job, snapshot, &mut control, &ledger_lines, &row_counts, sender).await;
     if read.is_err() {
         shared.gate.fail();
     }
@@ -308,7 +312,8 @@ async fn carry(
 
     if real && !job.stop.asked() {
         let restored =
-            bulk::restore(settings, place, |name| job.observer.step(&format!("bringing back {name}"))).await?;
+            bulk::restore(settings, place, |name| job.observer.step(&format!("bringing back {name}")))
+                .await?;
         if restored > 0 {
             tracing::info!(restored, "foreign keys and indexes are back");
         }

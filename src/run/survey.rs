@@ -70,12 +70,18 @@ pub async fn take(
     if !close_look.is_empty() {
         for (index, entity) in plan.entities.iter().enumerate() {
             let Some(spec) = &entity.account else { continue };
+            if close_look.is_done_with(index) {
+                continue;
+            }
             let contact = ContactColumns::new(entity, spec);
             snapshot
                 .read(&entity.source, Some(&contact.names), None, async |line| {
                     let row = contact.parse(line)?;
                     let row = row.row(0);
                     let key = row.text(0).ok_or_else(|| null_key(entity))?;
+                    if !close_look.wants(index, &key) {
+                        return Ok(true);
+                    }
                     let email = contact.text(&row, contact.email);
                     close_look.push(index, &key, email.as_deref(), &contact.name(&row));
                     Ok(true)

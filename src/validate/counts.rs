@@ -31,8 +31,9 @@ pub async fn compare_counts(
             report.checks.push(Check {
                 what: format!("{} in V1 and in the ledger", entity.name),
                 found: counts.source_rows.abs_diff(counts.accounted()),
-                meaning: "rows of V1 that the ledger does not account for, or lines of rows that V1 no longer has"
-                    .into(),
+                meaning:
+                    "rows of V1 that the ledger does not account for, or lines of rows that V1 no longer has"
+                        .into(),
             });
         }
         report.entities.push(counts);
