@@ -27,6 +27,8 @@ pub struct Account<'a> {
     pub mode: PasswordMode,
     /// The hash of the generated password.
     pub password_hash: Option<&'a str>,
+    /// With `keep`: V1's hash of another row of this person.
+    pub joining_password: Option<&'a str>,
     /// A dry run: nothing is hashed.
     pub pretend: bool,
     /// Knows the founder's key.
@@ -235,9 +237,10 @@ fn set_password(
             contact.must_change_password = true;
         }
         PasswordMode::Keep => {
-            let Some(stored) = spec.password.and_then(|column| row.filled(column)) else { return };
-            if password::recognise(&stored).is_some() {
-                contact.password_hash = Some(stored.into_owned());
+            let own = spec.password.and_then(|column| row.filled(column));
+            let Some(stored) = own.as_deref().or(account.joining_password) else { return };
+            if password::recognise(stored).is_some() {
+                contact.password_hash = Some(stored.to_owned());
             } else {
                 // Carrying an unknown text over could publish a plain password; the person resets it instead.
                 notes.push(Note {

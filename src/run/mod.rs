@@ -12,7 +12,7 @@ mod summary;
 mod survey;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -86,6 +86,8 @@ struct Shared {
     lookups: Lookups,
     /// `None` when no entity has accounts.
     census: Option<Census>,
+    /// By account number: see [`survey::Surveyed`].
+    joining_passwords: HashMap<u32, String>,
     duplicates: duplicates::Duplicates,
     /// Which accounts are in V2, by the census's account number.
     exists: work::AccountBits,
@@ -195,8 +197,7 @@ struct Prepared {
     ledger_lines: Vec<u64>,
     lookups: Lookups,
     references: References,
-    census: Option<Census>,
-    row_counts: Vec<Option<u64>>,
+    surveyed: survey::Surveyed,
     duplicates: duplicates::Duplicates,
 }
 
@@ -214,10 +215,9 @@ impl Prepared {
         let lookups = prepare::lookups(&mut control, plan, place).await?;
         let references = prepare::references(&mut control, plan, place).await?;
         job.observer.step("taking the census: who is who");
-        let (census, row_counts) =
-            survey::take(snapshot, &mut control, plan, &ids, settings.into_existing, place).await?;
+        let surveyed = survey::take(snapshot, &mut control, plan, &ids, settings, place).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
-        Ok(Self { control, ids, prefixes, ledger_lines, lookups, references, census, row_counts, duplicates })
+        Ok(Self { control, ids, prefixes, ledger_lines, lookups, references, surveyed, duplicates })
     }
 }
 
@@ -245,17 +245,9 @@ async fn carry(
     target: Target<'_>,
 ) -> Result<(Summary, Option<Trial>)> {
     let Job { settings, plan, place, .. } = job;
-    let Prepared {
-        mut control,
-        ids,
-        prefixes,
-        ledger_lines,
-        lookups,
-        references,
-        census,
-        row_counts,
-        duplicates,
-    } = prepared;
+    let Prepared { mut control, ids, prefixes, ledger_lines, lookups, references, surveyed, duplicates } =
+        prepared;
+    let survey::Surveyed { census, row_counts, joining_passwords } = surveyed;
     let mut passwords = None;
     let real = matches!(target, Target::Real(_));
     let sinks = match target {
@@ -288,6 +280,7 @@ async fn carry(
         lookups,
         exists: work::AccountBits::new(census.as_ref()),
         census,
+        joining_passwords,
         duplicates,
         passwords,
         now: prepare::now(),

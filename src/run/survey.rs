@@ -3,35 +3,51 @@
 //! The census always sees all rows, also of entities and rows that this invocation does not migrate: decisions must
 //! not depend on `--entities` or `--filter`, so that a pilot run of one part and a full run later end like one run.
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 
 use super::broken;
 use crate::census::{
-    Census, Contact, EmailClaim, Existing, ExistingAccount, People, PhoneClaim, Rules, Survey,
+    Census, Contact, EmailClaim, Existing, ExistingAccount, Outcome, People, PhoneClaim, Rules, Survey,
 };
 use crate::error::{Error, Result};
 use crate::identity::{email, phone};
 use crate::migrator::EntityIds;
 use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
 use crate::row::{Row, Rows};
+use crate::settings::{PasswordMode, Settings};
 use crate::source::{Snapshot, quoted};
 use crate::target::postgres::table;
 
-/// Takes the census; also returns each entity's number of rows, where it was counted on the way.
-pub async fn take(
+/// What the survey found.
+#[derive(Default)]
+pub(super) struct Surveyed {
+    /// `None` when no entity has accounts.
+    pub census: Option<Census>,
+    /// Each entity's number of rows, where it was counted on the way.
+    pub row_counts: Vec<Option<u64>>,
+    /// With `passwords = keep`, by account: V1's password hash of a row that joins the account, for a founder who has
+    /// none of their own.
+    pub joining_passwords: HashMap<u32, String>,
+}
+
+/// Takes the census.
+pub(super) async fn take(
     snapshot: &mut Snapshot,
     control: &mut PgConnection,
     plan: &Plan,
     ids: &[EntityIds],
-    into_existing: bool,
+    settings: &Settings,
     place: &str,
-) -> Result<(Option<Census>, Vec<Option<u64>>)> {
-    let mut counts = vec![None; plan.entities.len()];
-    let Some(accounts) = &plan.accounts else { return Ok((None, counts)) };
+) -> Result<Surveyed> {
+    let mut surveyed = Surveyed { row_counts: vec![None; plan.entities.len()], ..Surveyed::default() };
+    let Some(accounts) = &plan.accounts else { return Ok(surveyed) };
+    let keep = settings.passwords == PasswordMode::Keep;
     let rules = Rules::new(accounts)?;
     let region = rules.phone_region.clone();
-    let existing = existing(control, accounts, into_existing, place).await?;
+    let existing = existing(control, accounts, settings.into_existing, place).await?;
     let people = plan.entities.iter().zip(ids);
     let people =
         people.map(|(entity, ids)| People { name: entity.name.clone(), ids: ids.maker.clone() }).collect();
@@ -64,9 +80,10 @@ pub async fn take(
                 Ok(true)
             })
             .await?;
-        counts[index] = Some(rows);
+        surveyed.row_counts[index] = Some(rows);
     }
     let mut close_look = survey.clashes();
+    let mut stored = Vec::new();
     if !close_look.is_empty() {
         for (index, entity) in plan.entities.iter().enumerate() {
             let Some(spec) = &entity.account else { continue };
@@ -84,12 +101,27 @@ pub async fn take(
                     }
                     let email = contact.text(&row, contact.email);
                     close_look.push(index, &key, email.as_deref(), &contact.name(&row));
+                    if let Some(password) = contact.text(&row, contact.password).filter(|_| keep) {
+                        stored.push((index, key.into_owned(), password.into_owned()));
+                    }
                     Ok(true)
                 })
                 .await?;
         }
     }
-    Ok((Some(close_look.decide()?), counts))
+    let census = close_look.decide()?;
+    for of in stored.chunk_by(|(a, ..), (b, ..)| a == b) {
+        let mut cursor = census.cursor(of[0].0);
+        for (_, key, password) in of {
+            if let Some(Outcome::Account(account)) = cursor.next(key).map(|decision| decision.outcome)
+                && account.is_merged()
+            {
+                surveyed.joining_passwords.entry(account.number).or_insert_with(|| password.clone());
+            }
+        }
+    }
+    surveyed.census = Some(census);
+    Ok(surveyed)
 }
 
 fn null_key(entity: &Entity) -> Error {
@@ -103,6 +135,7 @@ struct ContactColumns<'e> {
     email: Option<usize>,
     phone: Option<usize>,
     when: Option<usize>,
+    password: Option<usize>,
     name: Vec<usize>,
 }
 
@@ -117,13 +150,14 @@ impl<'e> ContactColumns<'e> {
         let email = spec.email.map(&mut add);
         let phone = spec.phone.map(&mut add);
         let when = spec.when.map(&mut add);
+        let password = spec.password.map(&mut add);
         let name = match &spec.name {
             NameColumns::Full(column) => vec![add(*column)],
             NameColumns::Parts { first, middle, last } => {
                 [Some(*first), *middle, Some(*last)].into_iter().flatten().map(&mut add).collect()
             }
         };
-        Self { names, email, phone, when, name }
+        Self { names, email, phone, when, password, name }
     }
 
     fn parse(&self, line: &[u8]) -> Result<Rows> {

@@ -195,6 +195,10 @@ fn convert(
                             creates: !shared.exists.contains(account.number),
                             mode: shared.settings.passwords,
                             password_hash: passwords.get(&number).map(String::as_str),
+                            joining_password: shared
+                                .joining_passwords
+                                .get(&account.number)
+                                .map(String::as_str),
                             pretend: shared.dry_run,
                             census,
                         };

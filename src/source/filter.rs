@@ -7,7 +7,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Function, FunctionArguments, visit_expressions};
+use sqlparser::ast::{Expr, Function, FunctionArguments, Value, visit_expressions};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -93,6 +93,9 @@ pub fn check(entity: &str, condition: &str) -> Result<String> {
 /// What is wrong with one part of a condition, its own parts aside.
 fn problem(part: &Expr) -> Option<String> {
     match part {
+        Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => {
+            Some(format!("`{part}` stands for a value that nobody gives"))
+        }
         Expr::Identifier(_)
         | Expr::CompoundIdentifier(_)
         | Expr::JsonAccess { .. }

@@ -37,11 +37,11 @@ fn everybody_is_carried_over_and_accounted_for() {
     );
     // A column that is carried over unchanged, over the join that the ledger makes possible.
     let v1 = job.v1.rows(
-        "select \"employeeNo\", \"hireDate\"::date, qualification from \"Teacher\" order by 1 collate \"C\"",
+        "select \"employeeNo\", \"hireDate\"::date, qualification from \"Teacher\" order by \"employeeNo\" collate \"C\"",
     );
     let v2 = job
         .v2
-        .rows("select \"employeeNo\", \"hireDate\", qualification from \"Teacher\" order by 1 collate \"C\"");
+        .rows("select \"employeeNo\", \"hireDate\", qualification from \"Teacher\" order by \"employeeNo\" collate \"C\"");
     assert_eq!(v1, v2);
     assert_eq!(job.structure(), before, "bulk load put every index and foreign key back");
     job.run(&["validate", "--compare-counts"]).expect(0);

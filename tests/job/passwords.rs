@@ -59,7 +59,8 @@ fn the_list_is_encrypted_and_never_overwritten() {
 #[test]
 fn kept_hashes_are_untouched_and_unknown_ones_lock() {
     let job = Job::new(200, &[]);
-    let odd = job.v1.one("select min(id) from \"Teacher\"");
+    // Nobody is merged with a person without an email.
+    let odd = job.v1.one("select min(id) from \"Teacher\" where email is null");
     job.v1.execute(&format!("update \"Teacher\" set password = 'in plain sight' where id = '{odd}'"));
     job.migrate(&["--passwords", "keep"], 0);
     let v1 = job.v1.rows(&format!("select password from \"Student\" where password is not null order by 1"));
@@ -76,6 +77,25 @@ fn kept_hashes_are_untouched_and_unknown_ones_lock() {
         [[None, Some("LOCKED".to_owned())]]
     );
     assert_eq!(job.v2.one("select count(*) from v1v2.conflicts where kind = 'password_unknown'"), "1");
+}
+
+#[test]
+fn a_person_whose_first_row_has_no_password_keeps_that_of_the_next() {
+    let job = Job::new(2_000, &[]);
+    job.migrate(&["--passwords", "keep"], 0);
+    // An administrator's contact has no login in V1, but the same person's row as a member of the staff has.
+    let merged = job.v2.rows(
+        "select c.key, u.\"passwordHash\", u.status::text from v1v2.conflicts c join v1v2.ledger l using (entity, key) \
+         join \"User\" u on u.id = l.account_id::uuid \
+         where c.kind = 'same_person' and c.entity = 'teachers' and c.other_entity = 'schools'",
+    );
+    assert!(!merged.is_empty());
+    for row in merged {
+        let [Some(key), hash, status] = &row[..] else { panic!("{row:?}") };
+        let own = job.v1.one(&format!("select password from \"Teacher\" where id = '{key}'"));
+        assert_eq!(hash.as_deref(), Some(own.as_str()));
+        assert_eq!(status.as_deref(), Some("ACTIVE"));
+    }
 }
 
 #[test]

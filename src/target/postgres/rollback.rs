@@ -120,12 +120,10 @@ pub async fn rollback(
         .await
         .map_err(failed)?;
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
-    sqlx::query(
-        "delete from v1v2.entities e where not exists (select from v1v2.ledger l where l.entity = e.entity)",
-    )
-    .execute(&mut *connection)
-    .await
-    .map_err(failed)?;
+    sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     Ok(result)
 }
 
