@@ -6,12 +6,14 @@
 
 mod convert;
 mod person;
+mod phones;
 mod references;
 
 use std::sync::Arc;
 
 pub use convert::Definition;
 pub use person::{Account, Person};
+pub use phones::{KnownPhone, Phones};
 pub use references::{Lookups, MigratedKeys, References};
 
 use crate::ids::IdMaker;

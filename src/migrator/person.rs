@@ -4,14 +4,13 @@ use crate::census::{AccountOf, Census, PhoneDecision};
 use crate::identity::address::{self, Address};
 use crate::identity::email::{self, Email};
 use crate::identity::name::{self, Name};
-use crate::identity::phone::{self, Phone};
 use crate::ledger::Reject;
 use crate::password;
 use crate::plan::{AccountField, AccountSpec, NameColumns, Scope};
 use crate::row::Row;
 use crate::settings::PasswordMode;
 
-use super::{Context, Note};
+use super::{Context, KnownPhone, Note};
 
 /// What stands in the place of a password hash in a dry run: the form of one, of no password.
 const PRETENDED_HASH: &str =
@@ -23,6 +22,8 @@ pub struct Account<'a> {
     pub of: AccountOf,
     /// Whether this row creates the account.
     pub creates: bool,
+    /// The row's phone, as the census read it.
+    pub phone: KnownPhone,
     /// How accounts get their passwords.
     pub mode: PasswordMode,
     /// The hash of the generated password.
@@ -197,26 +198,25 @@ fn contact(
         ..Contact::default()
     };
     if let Some(text) = filled(spec.phone) {
-        set_phone(&mut contact, &text, account.of.phone, context);
+        set_phone(&mut contact, &text, account.phone.clone(), account.of.phone);
     }
     set_password(&mut contact, row, spec, account, context, notes);
     Ok(contact)
 }
 
-fn set_phone(contact: &mut Contact, text: &str, decided: PhoneDecision, context: &Context<'_>) {
-    let region = context.plan.accounts.as_ref().map_or("", |accounts| accounts.phone_region.as_str());
-    match phone::normalise(text, region) {
-        Phone::Missing => {}
-        Phone::Impossible => {
+fn set_phone(contact: &mut Contact, text: &str, known: KnownPhone, decided: PhoneDecision) {
+    match known {
+        KnownPhone::Missing => {}
+        KnownPhone::Impossible => {
             contact.contact_phone = Some(text.to_owned());
             contact.phone_is_valid = Some(false);
             contact.phone_needs_review = true;
         }
-        Phone::Possible { e164, valid, flags, .. } => {
+        KnownPhone::Number { e164, valid, doubtful } => {
             contact.phone = (decided == PhoneDecision::Login).then(|| e164.clone());
             contact.contact_phone = Some(e164);
             contact.phone_is_valid = Some(valid);
-            contact.phone_needs_review = !valid || !flags.is_empty();
+            contact.phone_needs_review = doubtful;
         }
     }
 }

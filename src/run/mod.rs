@@ -25,7 +25,7 @@ use sqlx::PgConnection;
 use crate::census::Census;
 use crate::connect::{self, Side};
 use crate::error::{Error, Kind, Result};
-use crate::migrator::{EntityIds, Lookups, References};
+use crate::migrator::{EntityIds, Lookups, Phones, References};
 use crate::password::HashPool;
 use crate::plan::Plan;
 use crate::settings::{PasswordMode, Settings};
@@ -88,6 +88,7 @@ struct Shared {
     census: Option<Census>,
     /// By account number: see [`survey::Surveyed`].
     joining_passwords: HashMap<u32, String>,
+    phones: Phones,
     duplicates: duplicates::Duplicates,
     /// Which accounts are in V2, by the census's account number.
     exists: work::AccountBits,
@@ -247,7 +248,7 @@ async fn carry(
     let Job { settings, plan, place, .. } = job;
     let Prepared { mut control, ids, prefixes, ledger_lines, lookups, references, surveyed, duplicates } =
         prepared;
-    let survey::Surveyed { census, row_counts, joining_passwords } = surveyed;
+    let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
     let mut passwords = None;
     let real = matches!(target, Target::Real(_));
     let sinks = match target {
@@ -281,6 +282,7 @@ async fn carry(
         exists: work::AccountBits::new(census.as_ref()),
         census,
         joining_passwords,
+        phones,
         duplicates,
         passwords,
         now: prepare::now(),

@@ -14,7 +14,7 @@ use crate::census::{
 };
 use crate::error::{Error, Result};
 use crate::identity::{email, phone};
-use crate::migrator::EntityIds;
+use crate::migrator::{EntityIds, Phones};
 use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
 use crate::row::{Row, Rows};
 use crate::settings::{PasswordMode, Settings};
@@ -31,6 +31,8 @@ pub(super) struct Surveyed {
     /// With `passwords = keep`, by account: V1's password hash of a row that joins the account, for a founder who has
     /// none of their own.
     pub joining_passwords: HashMap<u32, String>,
+    /// Everybody's phone.
+    pub phones: Phones,
 }
 
 /// Takes the census.
@@ -67,6 +69,7 @@ pub(super) async fn take(
                     .map_or(email::Email::Missing, |text| email::normalise(&text));
                 let phone = contact.text(&row, contact.phone);
                 let phone = phone.map_or(phone::Phone::Missing, |text| phone::normalise(&text, &region));
+                surveyed.phones.push(&phone);
                 survey.push(
                     index,
                     &Contact {

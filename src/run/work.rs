@@ -20,7 +20,7 @@ use crate::target::postgres::trial::Trial;
 
 /// Chunks that are read ahead of the writers. With passwords on this is what keeps the hash pool busy while the
 /// writers commit; it bounds memory, since a chunk is bounded in bytes.
-const READ_AHEAD: usize = 4;
+const READ_AHEAD: usize = 2;
 
 /// Which accounts are in V2: one bit each.
 pub(super) struct AccountBits(Vec<AtomicU64>);
@@ -193,6 +193,7 @@ fn convert(
                         let account = Account {
                             of: account,
                             creates: !shared.exists.contains(account.number),
+                            phone: shared.phones.get(decision.row),
                             mode: shared.settings.passwords,
                             password_hash: passwords.get(&number).map(String::as_str),
                             joining_password: shared

@@ -3,9 +3,12 @@
 //! Checking a foreign key costs a look-up per row, and every further index a write per row; both are several times
 //! cheaper to make once the rows are there. What is taken away is recorded in `v1v2.dropped`, with its exact
 //! definition, in the transaction that takes it away, so that a killed run leaves a V2 that knows what it lacks:
-//! running again, `rollback` and `repair` bring it back. Taken away are the foreign keys of the tables written, their
-//! indexes that are not unique, and unique ones whose columns are all derived by us; a unique index that guards
-//! against rows of others stays.
+//! running again, `rollback` and `repair` bring it back.
+//!
+//! Taken away are the foreign keys of the tables written, their indexes that are not unique, and unique ones over
+//! columns whose values are unique by our own making: ids that are derived, and what the census gave to accounts. A
+//! unique index over V1's values stays. Should somebody else write an email of ours during the load, its index cannot
+//! come back: that is reported, and nothing is dropped. The ledger's own keys come back at the end too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,14 +34,15 @@ pub struct Dropped {
     definition: String,
 }
 
-/// Whether all tables that the plan writes are empty.
+/// Whether all tables that the plan writes are empty, and the ledger too.
 pub async fn is_empty(connection: &mut PgConnection, plan: &Plan, place: &str) -> Result<bool> {
     let tables: BTreeSet<_> =
         plan.entities.iter().flat_map(|entity| &entity.writes).map(|write| &write.table).collect();
     if tables.is_empty() {
         return Ok(false);
     }
-    let any: Vec<_> = tables.iter().map(|name| format!("exists (select from {})", table(name))).collect();
+    let mut any: Vec<_> = tables.iter().map(|name| format!("exists (select from {})", table(name))).collect();
+    any.push("exists (select from v1v2.ledger)".to_owned());
     let any: bool = sqlx::query_scalar(AssertSqlSafe(format!("select {}", any.join(" or "))))
         .fetch_one(connection)
         .await
@@ -56,6 +60,11 @@ pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run:
                 derived.insert(&column.name);
             }
         }
+    }
+    let control = ["ledger", "conflicts"].map(|name| TableName { schema: "v1v2".into(), name: name.into() });
+    for name in &control {
+        // They are empty as well: the caller has looked.
+        tables.entry(name).or_default().extend(["entity", "key", "kind", "code"]);
     }
     let mut transaction = connection.begin().await.map_err(|error| Error::database(place, &error))?;
     let mut count = 0;
@@ -101,10 +110,17 @@ pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run:
     Ok(count)
 }
 
-/// Whether no row of somebody else can have the same value: an id of ours, made from entity and key.
+/// Whether the values are unique by our own making.
 fn is_derived(fill: &Fill, when: When) -> bool {
     match fill {
-        Fill::Id | Fill::DerivedId(_) | Fill::Account(AccountField::Id | AccountField::Scope) => true,
+        Fill::Id | Fill::DerivedId(_) => true,
+        Fill::Account(
+            AccountField::Id
+            | AccountField::Scope
+            | AccountField::Email
+            | AccountField::Phone
+            | AccountField::Username,
+        ) => true,
         Fill::Reference { .. } => true,
         Fill::Lookup { .. } => matches!(when, When::Role | When::Each(_)),
         _ => false,
@@ -128,6 +144,10 @@ select kind, name, definition from (
       select from unnest(x.indkey[0:x.indnkeyatts - 1]) as key(attnum)
       join pg_attribute a on a.attrelid = relation and a.attnum = key.attnum
       where a.attname::text <> all ($3))))
+  union all
+  -- The ledger's primary keys are ours alone.
+  select 2, 'constraint', conname::text, pg_get_constraintdef(c.oid)
+  from pg_constraint c, target where conrelid = relation and contype = 'p' and $1 = 'v1v2'
 ) as found order by rank, name";
 
 /// What was taken away and is not back yet.
@@ -159,7 +179,18 @@ pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str))
     let (foreign_keys, indexes): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|of| of.kind == "foreign key");
     let connections = settings.writers.max(1);
-    side_by_side(settings, place, connections, indexes, &each, |object| object.definition.clone()).await?;
+    side_by_side(settings, place, connections, indexes, &each, |object| match object.kind.as_str() {
+        "constraint" => {
+            format!(
+                "alter table {} add constraint {} {}",
+                table(&object.table),
+                quoted(&object.name),
+                object.definition
+            )
+        }
+        _ => object.definition.clone(),
+    })
+    .await?;
     for object in &foreign_keys {
         let not_valid = if object.definition.ends_with("NOT VALID") { "" } else { " not valid" };
         let sql = format!(
