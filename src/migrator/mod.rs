@@ -7,6 +7,7 @@
 mod convert;
 mod person;
 mod references;
+mod split;
 
 use std::sync::Arc;
 
