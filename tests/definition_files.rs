@@ -1,10 +1,5 @@
 //! What people read and what editors complete, against the lists that the reader of definitions uses.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "allowed in tests; clippy does not see that for their shared functions"
-)]
-
 use boon::{Compiler, Schemas};
 use serde_json::Value;
 use v1v2::definition::schema::schema;

@@ -11,6 +11,7 @@ use super::{
     AccountDefinition, AccountsDefinition, ColumnDefinition, EntityDefinition, NameDefinition, Placed,
     RowsDefinition, ScopeDefinition, SourceDefinition, WriteDefinition,
 };
+use crate::identity::phone;
 use crate::plan::{Ids, Policies, Policy};
 
 /// A value of the document.
@@ -116,9 +117,8 @@ impl Reader<'_> {
         if let Some((value, account)) = self.table(table.get("account"), "account") {
             self.unknown_keys(account, &names(keys::ACCOUNTS_ACCOUNT), "[account] of accounts.toml");
             if let Some(region) = self.required(account, value, "phone_region", "[account]") {
-                if region.value.len() != 2 || !region.value.bytes().all(|b| b.is_ascii_uppercase()) {
-                    let message = format!("`{}` is no ISO 3166-1 alpha-2 code", region.value);
-                    self.problems.push(Problem::at(region.at, message, "two capitals, such as \"NG\""));
+                if let Err(message) = phone::check_region(&region.value) {
+                    self.problems.push(Problem::at(region.at, message, "unknown region"));
                 }
                 definition.phone_region = region.value;
             }

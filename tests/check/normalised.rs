@@ -88,6 +88,10 @@ async fn mistakes_are_found_before_anything_is_read() {
     let text = clubs("chair = \"chair\"\ncall = { phone = \"call\" }");
     let found = pair.problems(&[("clubs.toml", &text)]).await;
     assert!(found.contains("accounts.toml has no `phone_region`"), "{found}");
+    // Two capitals, and still no region: every phone would be taken for an impossible one.
+    let accounts = ACCOUNTS.replace("IE", "UK");
+    let found = pair.problems(&[("accounts.toml", &accounts), ("clubs.toml", &clubs(GOOD))]).await;
+    assert!(found.contains("did you mean `GB`?"), "{found}");
     // accounts.toml holds for every entity, so it has no columns to normalise.
     let accounts = format!(
         "{ACCOUNTS}[[postgres]]\ntable = \"society\"\nper = \"account\"\n[postgres.columns]\nmail = {{ email = \"mail\" }}\n"

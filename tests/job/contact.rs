@@ -165,3 +165,27 @@ fn the_split_does_not_depend_on_chunks() {
         assert_eq!(job.result(), expected, "{settings:?}");
     }
 }
+
+#[test]
+fn two_unusable_columns_of_a_row_share_a_line() {
+    let job = Job::new(60, &[]);
+    let two = include_str!("../../migrators/schools.toml").replace(
+        "addressLine2  = { address = \"address\", part = \"line2\" }",
+        "addressLine2 = { email = \"address\" }",
+    );
+    let folder = job.project.path().join("mine");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("schools.toml"), two).unwrap();
+    job.v1.execute(
+        "update \"School\" set email = 'nobody at example.org', address = 'some @', \"adminName\" = null",
+    );
+    job.migrate(&["--entities", "schools", "--migrators", "mine"], 0);
+    let lines =
+        job.v2.rows("select distinct decision, detail from v1v2.conflicts where kind = 'email_unusable'");
+    let detail = "School.email: it holds no email address; School.addressLine2: it holds no email address";
+    assert_eq!(lines, [[Some("null".to_owned()), Some(detail.to_owned())]]);
+    assert_eq!(
+        job.v2.one("select count(*) from \"School\" where email is not null or \"addressLine2\" is not null"),
+        "0"
+    );
+}
