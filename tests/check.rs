@@ -1,11 +1,5 @@
 //! Definitions against real servers: what compiles, and what every kind of mistake looks like.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "allowed in tests; clippy does not see that for their shared functions"
-)]
-
 mod normalised;
 
 use std::sync::atomic::{AtomicU32, Ordering};
