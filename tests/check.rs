@@ -1,10 +1,6 @@
 //! Definitions against real servers: what compiles, and what every kind of mistake looks like.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "allowed in tests; clippy does not see that for their shared functions"
-)]
+mod normalised;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -413,20 +409,6 @@ fn a_folder_overlays_the_built_in_files() {
     assert!(definitions.problems[0].message.contains("two definitions of `customers`"));
     let missing = Definitions::load(Some(&dir.path().join("nowhere"))).expect_err("no such folder");
     assert_eq!(missing.exit_code(), 2);
-}
-
-#[test]
-fn the_documentation_names_every_key() {
-    let text = include_str!("../docs/definitions.md");
-    for (name, ..) in AccountField::NAMES {
-        assert!(text.contains(&format!("| `{name}` |")), "the account field {name} is not documented");
-    }
-    for (kind, keys) in v1v2::definition::FILLS {
-        assert!(text.contains(&format!("{{ {kind} = ")), "the fill {kind} is not documented");
-        for key in *keys {
-            assert!(text.contains(&format!("{key} = ")), "{kind}'s key {key} is not documented");
-        }
-    }
 }
 
 /// The blocks of the documentation's example that begin with this line (without its mark of a comment).

@@ -8,6 +8,8 @@ mod cli;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod definition_files;
+#[cfg(test)]
 mod job;
 #[cfg(test)]
 mod sample;

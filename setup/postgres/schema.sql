@@ -204,6 +204,7 @@ CREATE TABLE "User" (
     "city" TEXT,
     "state" TEXT,
     "postalCode" TEXT,
+    -- ISO 3166-1 alpha-2.
     "country" TEXT,
     "addressRaw" TEXT,
     "lastLoginAt" TIMESTAMP(3),
@@ -233,6 +234,7 @@ CREATE TABLE "School" (
     "city" TEXT,
     "state" TEXT,
     "postalCode" TEXT,
+    -- ISO 3166-1 alpha-2.
     "country" TEXT,
     "addressRaw" TEXT,
     "isActive" BOOLEAN NOT NULL DEFAULT true,

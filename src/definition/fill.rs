@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Problem;
 use super::read::{Reader, Value};
 use super::{FILLS, FillDefinition, KeyDefinition, Placed};
-use crate::plan::{AccountField, Missing};
+use crate::plan::{AccountField, AddressPart, Missing, NamePart};
 
 impl Reader<'_> {
     /// What fills a column. `accounts`: in `accounts.toml`, which knows no source columns. `in_each`: the write
@@ -32,10 +32,10 @@ impl Reader<'_> {
             }
         };
         let of_a_row = match &fill {
-            FillDefinition::Column(_) | FillDefinition::Each(_) | FillDefinition::Reference { .. } => true,
             FillDefinition::Lookup { key, .. } => !matches!(key.value, KeyDefinition::Account(_)),
-            FillDefinition::Id => true,
-            _ => false,
+            FillDefinition::DerivedId(_) | FillDefinition::Account(_) => false,
+            FillDefinition::Constant(_) | FillDefinition::Now => false,
+            _ => true,
         };
         if accounts && of_a_row {
             let at = self.at(span);
@@ -80,6 +80,18 @@ impl Reader<'_> {
                 self.truth(value, "now")?;
                 FillDefinition::Now
             }
+            "email" => FillDefinition::Email(self.string(value, "email")?),
+            "phone" => FillDefinition::Phone(self.string(value, "phone")?),
+            "address" => {
+                let part = self.part(table, span, "{ address = … }", AddressPart::NAMES);
+                let prefer = table.get("prefer").and_then(|prefer| self.string(prefer, "prefer"));
+                FillDefinition::Address { column: self.string(value, "address")?, part: part?, prefer }
+            }
+            "name" => {
+                let part = self.part(table, span, "{ name = … }", NamePart::NAMES);
+                let prefer = table.get("prefer").and_then(|prefer| self.string(prefer, "prefer"));
+                FillDefinition::Name { column: self.string(value, "name")?, part: part?, prefer }
+            }
             "value" => FillDefinition::Constant(self.constant(value)?),
             "entity" => {
                 let key = self.key(table, span, in_each);
@@ -98,6 +110,18 @@ impl Reader<'_> {
                 FillDefinition::Lookup { table: lookup, by: by?, key: key?, missing: missing? }
             }
         })
+    }
+
+    fn part<T: Copy>(
+        &mut self,
+        table: &DeTable<'_>,
+        span: Range<usize>,
+        what: &str,
+        parts: &[(&str, T, &str)],
+    ) -> Option<T> {
+        self.required(table, span, "part", what)?;
+        let choices: Vec<(&str, T)> = parts.iter().map(|(name, part, _)| (*name, *part)).collect();
+        self.choice(table, "part", &choices)
     }
 
     fn key(
@@ -158,8 +182,7 @@ impl Reader<'_> {
 
     fn missing(&mut self, table: &DeTable<'_>, in_each: bool) -> Option<Missing> {
         let Some(value) = table.get("missing") else { return Some(Missing::Reject) };
-        let choices = &[("reject", Missing::Reject), ("null", Missing::Null), ("skip", Missing::Skip)];
-        let missing = self.choice(table, "missing", choices)?;
+        let missing = self.choice(table, "missing", Missing::NAMES)?;
         if missing == Missing::Skip && !in_each {
             let at = self.at(value.span());
             let message = "`missing = \"skip\"` leaves out one row of several, but this write has no `each`";

@@ -6,13 +6,15 @@
 //! reports everything. `docs/definitions.md` explains the format to users.
 
 mod fill;
+mod keys;
 mod load;
 pub mod problem;
 mod read;
+pub mod schema;
 
 use problem::{At, Problem};
 
-use crate::plan::{AccountField, Ids, Missing, Policies};
+use crate::plan::{AccountField, AddressPart, Ids, Missing, NamePart, Policies};
 
 /// All definitions of an invocation, and the mistakes found while reading them.
 #[derive(Debug, Clone)]
@@ -200,6 +202,28 @@ pub enum FillDefinition {
     Column(String),
     /// `{ each = true }` (`None`: the write's own array) or `{ each = "column" }`
     Each(Option<String>),
+    /// `{ email = "column" }`
+    Email(Placed<String>),
+    /// `{ phone = "column" }`
+    Phone(Placed<String>),
+    /// `{ address, part, prefer }`
+    Address {
+        /// The source column with the whole address.
+        column: Placed<String>,
+        /// The part that is taken.
+        part: AddressPart,
+        /// The source column that is taken instead where it is filled.
+        prefer: Option<Placed<String>>,
+    },
+    /// `{ name, part, prefer }`
+    Name {
+        /// The source column with the whole name.
+        column: Placed<String>,
+        /// The part that is taken.
+        part: NamePart,
+        /// The source column that is taken instead where it is filled.
+        prefer: Option<Placed<String>>,
+    },
     /// `{ entity, key, missing }`
     Reference {
         /// The entity.
@@ -245,6 +269,10 @@ pub const FILLS: &[(&str, &[&str])] = &[
     ("id", &["id"]),
     ("account", &["account"]),
     ("each", &["each"]),
+    ("email", &["email"]),
+    ("phone", &["phone"]),
+    ("address", &["address", "part", "prefer"]),
+    ("name", &["name", "part", "prefer"]),
     ("value", &["value"]),
     ("now", &["now"]),
 ];
@@ -257,6 +285,13 @@ impl Definitions {
 }
 
 impl EntityDefinition {
+    /// Whether a column is filled with a phone, which is read in the region of `accounts.toml`.
+    pub fn reads_phones(&self) -> bool {
+        let mut fills =
+            self.writes.iter().flat_map(|write| &write.columns).filter_map(|column| column.fill.as_ref());
+        fills.any(|fill| matches!(fill.value, FillDefinition::Phone(_)))
+    }
+
     /// Every entity that this one refers to, where it does.
     pub fn references(&self) -> impl Iterator<Item = &Placed<String>> {
         let scope = self.account.as_ref().and_then(|account| account.scope.as_ref());

@@ -5,11 +5,13 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{self, names};
 use super::problem::{At, Problem};
 use super::{
     AccountDefinition, AccountsDefinition, ColumnDefinition, EntityDefinition, NameDefinition, Placed,
     RowsDefinition, ScopeDefinition, SourceDefinition, WriteDefinition,
 };
+use crate::identity::phone;
 use crate::plan::{Ids, Policies, Policy};
 
 /// A value of the document.
@@ -31,23 +33,6 @@ pub(super) struct Reader<'p> {
     pub(super) text: &'p str,
     pub(super) problems: &'p mut Vec<Problem>,
 }
-
-const ACCOUNT_KEYS: &[&str] = &[
-    "type",
-    "role",
-    "name",
-    "first_name",
-    "middle_name",
-    "last_name",
-    "email",
-    "phone",
-    "address",
-    "password",
-    "created_at",
-    "updated_at",
-    "scope",
-    "when",
-];
 
 /// The default template; RFC 2606 reserves `.invalid`, so nothing sent there can reach anybody.
 const PLACEHOLDER: &str = "{entity}.{key}@placeholder.invalid";
@@ -79,8 +64,7 @@ impl Reader<'_> {
     }
 
     fn entity(&mut self, table: &DeTable<'_>) -> Content {
-        let known = &["entity", "after", "ids", "disabled", "source", "account", "postgres", "mongodb"];
-        self.unknown_keys(table, known, "a definition");
+        self.unknown_keys(table, &names(keys::ENTITY), "a definition");
         if table.get("disabled").and_then(|value| self.boolean(value, "disabled")) == Some(true) {
             return Content::Nothing;
         }
@@ -93,7 +77,7 @@ impl Reader<'_> {
             let message = format!("`{}` cannot be the name of an entity", name.value);
             self.problems.push(Problem::at(name.at, message, "lower-case letters, digits and _ only"));
         }
-        let ids = self.choice(table, "ids", &[("uuid8", Ids::Uuid8), ("keep", Ids::Keep)]);
+        let ids = self.choice(table, "ids", Ids::NAMES);
         let definition = EntityDefinition {
             file: self.file,
             after: table.get("after").map(|value| self.strings(value, "after")).unwrap_or_default(),
@@ -108,8 +92,7 @@ impl Reader<'_> {
     }
 
     fn accounts(&mut self, table: &DeTable<'_>) -> Content {
-        let known = &["builtin", "order", "account", "policies", "postgres", "mongodb"];
-        self.unknown_keys(table, known, "accounts.toml");
+        self.unknown_keys(table, &names(keys::ACCOUNTS), "accounts.toml");
         // Acted on while loading, before the files that it leaves out are read.
         if let Some(value) = table.get("builtin") {
             self.boolean(value, "builtin");
@@ -132,11 +115,10 @@ impl Reader<'_> {
         }
         self.collections(table);
         if let Some((value, account)) = self.table(table.get("account"), "account") {
-            self.unknown_keys(account, &["phone_region", "placeholder"], "[account] of accounts.toml");
+            self.unknown_keys(account, &names(keys::ACCOUNTS_ACCOUNT), "[account] of accounts.toml");
             if let Some(region) = self.required(account, value, "phone_region", "[account]") {
-                if region.value.len() != 2 || !region.value.bytes().all(|b| b.is_ascii_uppercase()) {
-                    let message = format!("`{}` is no ISO 3166-1 alpha-2 code", region.value);
-                    self.problems.push(Problem::at(region.at, message, "two capitals, such as \"NG\""));
+                if let Err(message) = phone::check_region(&region.value) {
+                    self.problems.push(Problem::at(region.at, message, "unknown region"));
                 }
                 definition.phone_region = region.value;
             }
@@ -166,22 +148,15 @@ impl Reader<'_> {
     }
 
     fn policies(&mut self, table: &DeTable<'_>, policies: &mut Policies) {
-        let all = &[
-            ("merge", Policy::Merge),
-            ("suffix", Policy::Suffix),
-            ("keep-first", Policy::KeepFirst),
-            ("reject", Policy::Reject),
-        ];
+        self.unknown_keys(table, &names(keys::POLICIES), "[policies]");
         let places = [
-            ("same_person", &mut policies.same_person, &all[..]),
-            ("other_person", &mut policies.other_person, &all[..]),
-            ("same_entity", &mut policies.same_entity, &all[..]),
-            // Families share phones: one phone is no sign of one person, and has no part that could take a suffix.
-            ("same_phone", &mut policies.same_phone, &all[2..]),
+            ("same_person", &mut policies.same_person),
+            ("other_person", &mut policies.other_person),
+            ("same_entity", &mut policies.same_entity),
+            ("same_phone", &mut policies.same_phone),
         ];
-        self.unknown_keys(table, &places.each_ref().map(|(name, ..)| *name), "[policies]");
-        for (name, place, choices) in places {
-            if let Some(policy) = self.choice(table, name, choices) {
+        for (key, place) in places {
+            if let Some(policy) = self.choice(table, key, Policy::choices(key)) {
                 *place = policy;
             }
         }
@@ -196,7 +171,7 @@ impl Reader<'_> {
             }
             return None;
         };
-        self.unknown_keys(source, &["key", "query"], "[source]");
+        self.unknown_keys(source, &names(keys::SOURCE), "[source]");
         let key = self.required(source, span.clone(), "key", "[source]");
         let query = self.required(source, span, "query", "[source]");
         let (key, mut query) = (key?, query?);
@@ -216,7 +191,7 @@ impl Reader<'_> {
 
     fn account(&mut self, value: &Value<'_>) -> Option<AccountDefinition> {
         let (span, table) = self.table(Some(value), "account")?;
-        self.unknown_keys(table, ACCOUNT_KEYS, "[account]");
+        self.unknown_keys(table, &names(keys::ACCOUNT), "[account]");
         let account_type = self.required(table, span.clone(), "type", "[account]");
         let role = self.required(table, span.clone(), "role", "[account]");
         let name = self.name(table, span.clone());
@@ -263,11 +238,11 @@ impl Reader<'_> {
         let (span, table) = self.table(Some(value), "scope")?;
         let at = self.at(span.clone());
         if let Some(own) = table.get("id") {
-            self.unknown_keys(table, &["id"], "`scope = { id = true }`");
+            self.unknown_keys(table, &names(keys::OWN_SCOPE), "`scope = { id = true }`");
             self.truth(own, "id")?;
             return Some(Placed { value: ScopeDefinition::Own, at });
         }
-        self.unknown_keys(table, &["entity", "key"], "a scope");
+        self.unknown_keys(table, &names(keys::OTHER_SCOPE), "a scope");
         let entity = self.required(table, span.clone(), "entity", "a scope");
         let key = self.required(table, span, "key", "a scope");
         Some(Placed { value: ScopeDefinition::Reference { entity: entity?, key: key? }, at })
@@ -277,9 +252,8 @@ impl Reader<'_> {
         let mut writes = Vec::new();
         for value in self.tables(document, "postgres") {
             let Some((span, table)) = self.table(Some(value), "postgres") else { continue };
-            let known: &[&str] =
-                if accounts { &["table", "per", "columns"] } else { &["table", "each", "columns"] };
-            self.unknown_keys(table, known, "[[postgres]]");
+            let known = if accounts { keys::ACCOUNTS_WRITE } else { keys::WRITE };
+            self.unknown_keys(table, &names(known), "[[postgres]]");
             let name = self.required(table, span.clone(), "table", "[[postgres]]");
             let rows = if accounts {
                 let choices = &[("account", RowsDefinition::Account), ("role", RowsDefinition::Role)];
@@ -336,7 +310,7 @@ impl Reader<'_> {
     fn collections(&mut self, document: &DeTable<'_>) {
         for value in self.tables(document, "mongodb") {
             let Some((span, table)) = self.table(Some(value), "mongodb") else { continue };
-            self.unknown_keys(table, &["collection", "each", "per", "fields"], "[[mongodb]]");
+            self.unknown_keys(table, &names(keys::COLLECTION), "[[mongodb]]");
             self.required(table, span.clone(), "collection", "[[mongodb]]");
             self.columns(table, span, "fields", false, table.get("each").is_some());
         }

@@ -27,7 +27,7 @@ pub struct Address {
     pub state: Option<String>,
     /// Postal code, in its country's usual spelling.
     pub postal_code: Option<String>,
-    /// The country's English name, if the text names the country.
+    /// The country's ISO 3166-1 alpha-2 code, if the text names the country.
     pub country: Option<String>,
     /// The source's text.
     pub raw: String,
@@ -75,7 +75,7 @@ pub fn split(raw: &str) -> Address {
     address.city = place.city;
     address.state = place.state;
     address.postal_code = place.postal_code;
-    address.country = country.map(|country| country.name.to_owned());
+    address.country = country.map(|country| country.code.to_owned());
     address
 }
 

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::split::{Split, SplitColumns};
 use super::{Context, Migrator, Note, Records};
+use crate::identity::email::{self, Email};
+use crate::identity::phone::{self, Phone};
 use crate::ledger::Reject;
 use crate::plan::{Fill, KeyFrom, Missing, Plan, When, Write};
 use crate::row::{Lines, Row};
@@ -12,12 +15,14 @@ use crate::row::{Lines, Row};
 pub struct Definition {
     plan: Arc<Plan>,
     entity: usize,
+    split: SplitColumns,
 }
 
 impl Definition {
     /// The migrator of one entity of the plan.
     pub fn new(plan: Arc<Plan>, entity: usize) -> Self {
-        Self { plan, entity }
+        let split = SplitColumns::of(&plan.entities[entity]);
+        Self { plan, entity, split }
     }
 }
 
@@ -28,8 +33,9 @@ impl Migrator for Definition {
 
     fn convert(&self, row: &Row<'_>, context: &Context<'_>, records: &mut Records) -> Result<(), Reject> {
         let Records { writes: buffers, notes } = records;
+        let split = &self.split.split(row);
         for (write, lines) in self.plan.entities[self.entity].writes.iter().zip(buffers) {
-            let converter = Converter { row, context, entity: self.entity, write };
+            let converter = Converter { row, split, context, entity: self.entity, write };
             match write.when {
                 When::Row => converter.line(lines, notes, &Position::default())?,
                 When::Account => {
@@ -76,6 +82,7 @@ enum Value<'v> {
 
 struct Converter<'c, 'a> {
     row: &'c Row<'a>,
+    split: &'c Split,
     context: &'c Context<'c>,
     entity: usize,
     write: &'c Write,
@@ -137,6 +144,18 @@ impl Converter<'_, '_> {
                 Some(text) => Value::Text(Cow::Borrowed(text)),
                 None => Value::Null,
             },
+            Fill::Email(index) => self.email(*index, column, notes),
+            Fill::Phone { column: index, region } => self.phone(*index, region, column, notes),
+            Fill::Part { column: index, part, prefer } => {
+                let preferred = prefer.filter(|prefer| self.row.filled(*prefer).is_some());
+                match preferred.and_then(|prefer| self.row.raw(prefer)) {
+                    Some(raw) => Value::Raw(raw),
+                    None => self
+                        .split
+                        .part(*index, *part)
+                        .map_or(Value::Null, |text| Value::Text(Cow::Borrowed(text))),
+                }
+            }
             Fill::Constant(text) => Value::Text(Cow::Borrowed(text)),
             Fill::Now => Value::Text(Cow::Borrowed(context.now)),
             Fill::Reference { entity, key, missing } => match self.key(*key, position) {
@@ -169,6 +188,54 @@ impl Converter<'_, '_> {
                 },
             },
         })
+    }
+
+    fn email<'v>(&self, index: usize, column: &str, notes: &mut Vec<Note>) -> Value<'v> {
+        let Some(text) = self.row.filled(index) else { return Value::Null };
+        match email::normalise(&text) {
+            Email::Usable { address, .. } => Value::Text(Cow::Owned(address)),
+            Email::Missing => Value::Null,
+            Email::Unusable(problem) => {
+                self.unusable("email_unusable", "null", column, &problem.to_string(), notes);
+                Value::Null
+            }
+        }
+    }
+
+    fn phone<'v>(&'v self, index: usize, region: &str, column: &str, notes: &mut Vec<Note>) -> Value<'v> {
+        let Some(text) = self.row.filled(index) else { return Value::Null };
+        match phone::normalise(&text, region) {
+            Phone::Possible { e164, .. } => Value::Text(Cow::Owned(e164)),
+            Phone::Missing => Value::Null,
+            Phone::Impossible => {
+                self.unusable("phone_unusable", "kept", column, "it is no possible number", notes);
+                Value::Text(text)
+            }
+        }
+    }
+
+    /// Notes a value that could not be normalised. The conflict log holds one entry for each row and kind, so a
+    /// second column of the row joins the first one's.
+    fn unusable(&self, kind: &str, decision: &str, column: &str, why: &str, notes: &mut Vec<Note>) {
+        let row = self.context.number;
+        let place = format!("{}.{column}: {why}", self.write.table.name);
+        let of_row = notes.iter_mut().rev().take_while(|note| note.row == row);
+        let Some(note) = of_row.into_iter().find(|note| note.kind == kind) else {
+            notes.push(Note {
+                row,
+                kind: kind.into(),
+                decision: decision.into(),
+                other: None,
+                detail: Some(place),
+            });
+            return;
+        };
+        match &mut note.detail {
+            // In a write with `each` every element tells the same.
+            Some(detail) if detail.split("; ").any(|known| known == place) => {}
+            Some(detail) => *detail = format!("{detail}; {place}"),
+            empty => *empty = Some(place),
+        }
     }
 
     fn key<'v>(&'v self, from: KeyFrom, position: &'v Position) -> Option<Cow<'v, str>> {

@@ -8,6 +8,7 @@ mod convert;
 mod person;
 mod phones;
 mod references;
+mod split;
 
 use std::sync::Arc;
 

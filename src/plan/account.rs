@@ -13,11 +13,7 @@ impl<'a> Checker<'a> {
         let with_account = || definitions.entities.iter().filter_map(|entity| entity.account.as_ref());
         let Some(accounts) = definitions.accounts.as_ref().filter(|accounts| !accounts.writes.is_empty())
         else {
-            // A file that is there but broken has been reported.
-            let broken = definitions.accounts.is_none()
-                && definitions.problems.iter().any(|problem| {
-                    problem.at.is_some_and(|at| definitions.files[at.file].label.contains("accounts.toml"))
-                });
+            let broken = definitions.accounts.is_none() && self.accounts_are_broken();
             if let Some(first) = with_account().next().filter(|_| !broken) {
                 self.problems.push(
                     Problem::at(
@@ -81,6 +77,14 @@ impl<'a> Checker<'a> {
         (Some(plan), writes)
     }
 
+    /// Whether accounts.toml is there but broken, which has been reported.
+    pub(super) fn accounts_are_broken(&self) -> bool {
+        let definitions = self.inputs.definitions;
+        definitions.problems.iter().any(|problem| {
+            problem.at.is_some_and(|at| definitions.files[at.file].label.contains("accounts.toml"))
+        })
+    }
+
     /// Checks an `[account]` part.
     pub(super) fn account(
         &mut self,
@@ -123,7 +127,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A column that a person wrote text into.
-    fn contact(&mut self, rows: Rows<'a>, name: &Placed<String>) -> Option<usize> {
+    pub(super) fn contact(&mut self, rows: Rows<'a>, name: &Placed<String>) -> Option<usize> {
         let described = rows.described?;
         let index = self.column_index(described, name)?;
         let data_type = &described.columns[index].data_type;

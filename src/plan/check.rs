@@ -233,7 +233,9 @@ impl<'a> Checker<'a> {
 
     fn hash(&self, definition: &EntityDefinition) -> String {
         let files = &self.inputs.definitions.files;
-        let accounts = self.inputs.definitions.accounts.as_ref().filter(|_| definition.account.is_some());
+        // Phones are read in the region that accounts.toml names.
+        let reads_it = definition.account.is_some() || definition.reads_phones();
+        let accounts = self.inputs.definitions.accounts.as_ref().filter(|_| reads_it);
         let mut hash = Xxh3::new();
         for file in std::iter::once(definition.file).chain(accounts.map(|accounts| accounts.file)) {
             hash.update(files[file].text.as_bytes());

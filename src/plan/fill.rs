@@ -1,8 +1,10 @@
 //! What each fill gives: its type, whether it can be null, and on V1's side what is wrong with it.
 
+use std::sync::Arc;
+
 use super::check::{Checker, Rows, id_type};
 use super::query::key_kind;
-use super::{AccountField, Fill, KeyFrom, Lookup, Missing};
+use super::{AccountField, Fill, KeyFrom, Lookup, Missing, Part};
 use crate::catalog::{Catalog, Type, TypeKind};
 use crate::definition::problem::Problem;
 use crate::definition::{FillDefinition, KeyDefinition, Placed};
@@ -14,6 +16,13 @@ pub(super) struct Given {
     pub(super) data_type: Option<Type>,
     /// Whether it can be null as far as anybody can tell.
     pub(super) nullable: bool,
+}
+
+impl Given {
+    /// Normalised text: rows in which people wrote nothing, or nothing usable, give null.
+    fn contact(fill: Fill) -> Self {
+        Self { fill, data_type: Some(Catalog::built_in("text", 'S')), nullable: true }
+    }
 }
 
 impl<'a> Checker<'a> {
@@ -65,6 +74,18 @@ impl<'a> Checker<'a> {
                 let element = described?.columns[index].data_type.element().cloned();
                 Given { fill: Fill::Each(index), data_type: element, nullable: false }
             }
+            FillDefinition::Email(column) => Given::contact(Fill::Email(self.contact(rows?, column)?)),
+            FillDefinition::Phone(column) => {
+                let region = self.phone_region(fill);
+                let column = self.contact(rows?, column)?;
+                Given::contact(Fill::Phone { column, region: region? })
+            }
+            FillDefinition::Address { column, part, prefer } => {
+                self.part(rows?, column, Part::Address(*part), prefer.as_ref())?
+            }
+            FillDefinition::Name { column, part, prefer } => {
+                self.part(rows?, column, Part::Name(*part), prefer.as_ref())?
+            }
             FillDefinition::Reference { entity, key, missing } => {
                 let (key_type, from) = self.key_from(rows, key, each)?;
                 let definitions = self.inputs.definitions;
@@ -107,6 +128,36 @@ impl<'a> Checker<'a> {
                 Given { fill: Fill::Now, data_type, nullable: false }
             }
         })
+    }
+
+    fn part(
+        &mut self,
+        rows: Rows<'a>,
+        column: &Placed<String>,
+        part: Part,
+        prefer: Option<&Placed<String>>,
+    ) -> Option<Given> {
+        let column = self.contact(rows, column);
+        let preferred = prefer.map(|prefer| self.contact(rows, prefer));
+        let prefer = match preferred {
+            Some(index) => Some(index?),
+            None => None,
+        };
+        Some(Given::contact(Fill::Part { column: column?, part, prefer }))
+    }
+
+    /// The region in which phones are read: without one the same digits could be two people's phones.
+    fn phone_region(&mut self, fill: &Placed<FillDefinition>) -> Option<Arc<str>> {
+        let accounts = self.inputs.definitions.accounts.as_ref();
+        let region =
+            accounts.map(|accounts| accounts.phone_region.as_str()).filter(|region| !region.is_empty());
+        if region.is_none() && !self.accounts_are_broken() {
+            let message =
+                "accounts.toml has no `phone_region`, so a phone without a country code cannot be read";
+            let problem = Problem::at(fill.at, message, "of which country?");
+            self.problems.push(problem.help("add `[account]` with `phone_region = \"NG\"` to accounts.toml"));
+        }
+        region.map(Arc::from)
     }
 
     /// The rows of an entity by its definition index.
@@ -250,7 +301,9 @@ fn field_type(field: AccountField) -> Type {
     use AccountField as F;
     match field {
         F::Id | F::Scope => Catalog::built_in("uuid", 'U'),
-        F::EmailIsPlaceholder | F::MustChangePassword | F::Locked => Catalog::built_in("boolean", 'B'),
+        F::EmailIsPlaceholder | F::PhoneIsValid | F::PhoneNeedsReview | F::MustChangePassword | F::Locked => {
+            Catalog::built_in("boolean", 'B')
+        }
         F::CreatedAt | F::UpdatedAt => Catalog::built_in("timestamp with time zone", 'D'),
         // So that an enum in V2 is compared label by label.
         F::Status => Type {
@@ -271,12 +324,12 @@ fn may_be_null(field: AccountField) -> bool {
             | F::Role
             | F::Email
             | F::EmailIsPlaceholder
+            | F::PhoneNeedsReview
             | F::Username
             | F::MustChangePassword
             | F::Locked
             | F::Status
             | F::FirstName
-            | F::LastName
             | F::CreatedAt
             | F::UpdatedAt
     )

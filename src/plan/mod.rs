@@ -5,20 +5,24 @@
 //! entities and their writes stand in an order that V2's foreign keys accept.
 
 mod account;
+mod account_field;
 mod check;
 mod compile;
 mod describe;
 mod fill;
 mod order;
+mod part;
 mod privileges;
 mod query;
 mod write;
 
 use std::sync::Arc;
 
+pub use account_field::AccountField;
 pub use check::{Inputs, check};
 pub use compile::{Codes, compile};
 pub use describe::{Described, DescribedColumn, Fault, Origin, Shape};
+pub use part::{AddressPart, NamePart, Part};
 
 /// Everything one run needs to know about both databases.
 #[derive(Debug, Clone)]
@@ -80,6 +84,33 @@ pub enum Policy {
     KeepFirst,
     /// The later row is rejected.
     Reject,
+}
+
+impl Policy {
+    /// Names in definitions.
+    pub const NAMES: &[(&str, Policy)] = &[
+        ("merge", Self::Merge),
+        ("suffix", Self::Suffix),
+        ("keep-first", Self::KeepFirst),
+        ("reject", Self::Reject),
+    ];
+
+    /// The policies that can decide about this key of `[policies]`.
+    pub fn choices(key: &str) -> &'static [(&'static str, Policy)] {
+        // Families share phones: one phone is no sign of one person, and has no part that could take a suffix.
+        if key == "same_phone" { &Self::NAMES[2..] } else { Self::NAMES }
+    }
+}
+
+impl Missing {
+    /// Names in definitions.
+    pub const NAMES: &[(&str, Missing)] =
+        &[("reject", Self::Reject), ("null", Self::Null), ("skip", Self::Skip)];
+}
+
+impl Ids {
+    /// Names in definitions.
+    pub const NAMES: &[(&str, Ids)] = &[("uuid8", Self::Uuid8), ("keep", Self::Keep)];
 }
 
 /// A schema-qualified name.
@@ -274,6 +305,24 @@ pub enum Fill {
     Column(usize),
     /// The element of an array column at the current position.
     Each(usize),
+    /// A source column as a normalised email; null when there is none.
+    Email(usize),
+    /// A source column as a phone in E.164; its own text when that is no possible number.
+    Phone {
+        /// The source column.
+        column: usize,
+        /// ISO 3166-1 alpha-2 region in which numbers without a country code are read.
+        region: Arc<str>,
+    },
+    /// A part of a source column that holds a whole address or name.
+    Part {
+        /// The source column.
+        column: usize,
+        /// Which part.
+        part: Part,
+        /// A source column that is taken unchanged instead, in rows where it is neither null nor blank.
+        prefer: Option<usize>,
+    },
     /// V2 id of a row of another entity.
     Reference {
         /// Index into [`Plan::entities`].
@@ -318,95 +367,6 @@ pub enum Missing {
     Null,
     /// This one row of V2 is left out, noted in the conflict log; only in a [`When::Each`].
     Skip,
-}
-
-/// A field of an account that a definition can write: `{ account = "email" }`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(
-    missing_docs,
-    reason = "the variants are the names that definitions use; documented in AccountField::NAMES"
-)]
-pub enum AccountField {
-    Id,
-    Type,
-    Role,
-    Scope,
-    Email,
-    EmailIsPlaceholder,
-    Phone,
-    ContactPhone,
-    PhoneIsValid,
-    PhoneNeedsReview,
-    Username,
-    PasswordHash,
-    MustChangePassword,
-    Locked,
-    Status,
-    Title,
-    FirstName,
-    MiddleName,
-    LastName,
-    Suffix,
-    AddressLine1,
-    AddressLine2,
-    City,
-    State,
-    PostalCode,
-    Country,
-    AddressRaw,
-    CreatedAt,
-    UpdatedAt,
-}
-
-impl AccountField {
-    /// Name in definitions, field, what it holds.
-    pub const NAMES: &[(&str, AccountField, &str)] = &[
-        ("id", Self::Id, "the account's V2 id; null for a row without an account"),
-        ("type", Self::Type, "the type code that the definition gives"),
-        ("role", Self::Role, "the role code that the definition gives"),
-        ("scope", Self::Scope, "V2 id of what the role is limited to"),
-        ("email", Self::Email, "the login email: unique, lower case; a placeholder when V1 has none"),
-        ("email_is_placeholder", Self::EmailIsPlaceholder, "true when the email was generated"),
-        ("phone", Self::Phone, "the login phone in E.164: unique; null when another account has it"),
-        (
-            "contact_phone",
-            Self::ContactPhone,
-            "the phone to call: E.164, or V1's text when it is no possible number",
-        ),
-        (
-            "phone_is_valid",
-            Self::PhoneIsValid,
-            "whether the contact phone is a valid number of its country; null without one",
-        ),
-        (
-            "phone_needs_review",
-            Self::PhoneNeedsReview,
-            "true when the phone was not valid, or digits had to be guessed",
-        ),
-        ("username", Self::Username, "unique: the email, or the local part of a placeholder"),
-        ("password_hash", Self::PasswordHash, "the password's hash; null with `passwords = none`"),
-        ("must_change_password", Self::MustChangePassword, "true for generated passwords"),
-        ("locked", Self::Locked, "true when there is no password to log in with"),
-        ("status", Self::Status, "`ACTIVE`, or `LOCKED` when there is no password to log in with"),
-        ("title", Self::Title, "Dr., Mrs., …"),
-        ("first_name", Self::FirstName, "first name; also a single name; empty when there is no name at all"),
-        ("middle_name", Self::MiddleName, "middle names"),
-        ("last_name", Self::LastName, "last name with its particles; null for a single name"),
-        ("suffix", Self::Suffix, "Jr., III, PhD, …"),
-        (
-            "address_line1",
-            Self::AddressLine1,
-            "street and number, or the whole address when its parts are not sure",
-        ),
-        ("address_line2", Self::AddressLine2, "flat, floor, district"),
-        ("city", Self::City, "city"),
-        ("state", Self::State, "state or province"),
-        ("postal_code", Self::PostalCode, "postal code"),
-        ("country", Self::Country, "ISO 3166-1 alpha-2 code"),
-        ("address_raw", Self::AddressRaw, "V1's text, unchanged"),
-        ("created_at", Self::CreatedAt, "the definition's created_at column, else the time of the run"),
-        ("updated_at", Self::UpdatedAt, "the definition's updated_at column, else the time of the run"),
-    ];
 }
 
 /// Reference data of V2: text key to text id, read once before the run.

@@ -73,6 +73,17 @@ impl<'a> Checker<'a> {
             );
         }
         let uniques = uniques(table, &columns);
+        for unique in &uniques {
+            // Decided by V2 when it is written: V1 cannot say beforehand which values will be one.
+            if let Some(column) =
+                unique.columns.iter().map(|&at| &columns[at]).find(|column| is_normalised(&column.fill))
+            {
+                self.notes.push(format!(
+                    "V2's {}.{} is unique ({}): where two rows are normalised to one value, only one of them is migrated",
+                    name.name, column.name, unique.name
+                ));
+            }
+        }
         Some(Write { table: name.clone(), when: when?, columns, uniques })
     }
 
@@ -105,7 +116,7 @@ impl<'a> Checker<'a> {
         let given = self.given(rows, fill, each)?;
         let goal = Goal { table, column, when, at: fill.at };
         if let Some(from) = &given.data_type {
-            self.fits(from, goal, rows);
+            self.fits(&given.fill, from, goal, rows);
         }
         self.constant(&given.fill, goal);
         if column.not_null {
@@ -127,7 +138,7 @@ impl<'a> Checker<'a> {
         })
     }
 
-    fn fits(&mut self, from: &Type, goal: Goal<'_>, rows: Option<Rows<'a>>) {
+    fn fits(&mut self, fill: &Fill, from: &Type, goal: Goal<'_>, rows: Option<Rows<'a>>) {
         let place = format!("{}.{}", goal.table.0.name, goal.column.name);
         let entity = rows.map_or("accounts", |rows| rows.definition.name.value.as_str());
         // A key that looks like a uuid only to us.
@@ -147,7 +158,9 @@ impl<'a> Checker<'a> {
             }
             Assignment::Impossible(why) => {
                 let message = format!("{why} (V2's {place} is {})", goal.column.full_type);
-                let help = if from.labels().is_some() && goal.column.data_type.labels().is_some() {
+                let help = if is_normalised(fill) {
+                    "what the engine normalises is text: write it to a text column".to_owned()
+                } else if from.labels().is_some() && goal.column.data_type.labels().is_some() {
                     "translate these labels in the query (case … end), or add them to V2's enum".to_owned()
                 } else {
                     format!("cast it in the query: `…::{}`", goal.column.data_type.base().name)
@@ -269,6 +282,12 @@ impl<'a> Checker<'a> {
         }
     }
 }
+
+/// Whether the engine makes the value from what a person wrote.
+fn is_normalised(fill: &Fill) -> bool {
+    matches!(fill, Fill::Email(_) | Fill::Phone { .. } | Fill::Part { .. })
+}
+
 /// The unique constraints of a table whose columns are all written.
 fn uniques(table: &Table, written: &[Column]) -> Vec<Unique> {
     let at = |name: &String| written.iter().position(|column| column.name == *name);

@@ -242,13 +242,15 @@ fn add_conflicts(shared: &Shared, decision: Decision, row: u32, records: &mut Re
             let name = shared.plan.entities[other.entity].name.clone();
             (name, other.key.unwrap_or_default().to_owned())
         });
-        records.notes.push(Note {
-            row,
-            kind: conflict.kind.as_str().to_owned(),
-            decision: conflict.settlement.as_str().to_owned(),
-            other,
-            detail: None,
-        });
+        let kind = conflict.kind.as_str();
+        let decision = conflict.settlement.as_str().to_owned();
+        // The log has one entry for each row and kind. What became of the account matters more than what became of
+        // another column, which the detail still names.
+        let mut of_row = records.notes.iter_mut().rev().take_while(|note| note.row == row);
+        match of_row.find(|note| note.kind == kind) {
+            Some(note) => (note.decision, note.other) = (decision, other),
+            None => records.notes.push(Note { row, kind: kind.to_owned(), decision, other, detail: None }),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The main job, driven through the real program, judged by what the databases hold.
 
 mod carry;
+mod contact;
 mod interrupted;
 mod passwords;
 mod refused;

@@ -6,10 +6,8 @@ use std::sync::LazyLock;
 /// A country of ISO 3166-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Country {
-    /// Alpha-2 code.
+    /// Alpha-2 code, which is written to V2: it does not change with the language.
     pub code: &'static str,
-    /// The name that is written to V2.
-    pub name: &'static str,
 }
 
 /// What each spelling stands for. Names are in lower case, codes in capitals: the two never meet.
@@ -23,7 +21,7 @@ static COUNTRIES: Places<Country> = LazyLock::new(|| {
         else {
             continue;
         };
-        let country = Country { code, name: spellings.split('|').next().unwrap_or(spellings) };
+        let country = Country { code };
         all.insert(code.to_owned(), country);
         all.insert(alpha3.to_owned(), country);
         for spelling in spellings.split('|') {
