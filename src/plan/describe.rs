@@ -42,6 +42,8 @@ pub struct DescribedColumn {
 /// What the catalog knows of the column that a query's column comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
+    /// The table, by its oid.
+    pub table: u32,
     /// Declared NOT NULL (an outer join can still make it null).
     pub not_null: bool,
     /// Alone under a unique index (a join can still repeat it).
@@ -99,12 +101,13 @@ pub async fn describe(
         let oid = column.type_info().oid().map(|oid| oid.0);
         let data_type = oid.and_then(|oid| v1.types.get(&oid)).cloned();
         let origin = column.relation_id().zip(column.relation_attribute_no());
-        let origin = origin.and_then(|(table, number)| v1.origin(table.0, number));
+        let origin = origin.and_then(|(table, number)| Some((table.0, v1.origin(table.0, number)?)));
         columns.push(DescribedColumn {
             name: column.name().to_owned(),
             // Pseudo-types (an untyped null) have a text form like everything else.
             data_type: data_type.unwrap_or_else(|| Catalog::built_in("text", 'S')),
-            origin: origin.map(|(table, column)| Origin {
+            origin: origin.map(|(oid, (table, column))| Origin {
+                table: oid,
                 not_null: column.not_null,
                 unique: table.is_unique(&column.name),
             }),

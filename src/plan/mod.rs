@@ -165,6 +165,9 @@ pub struct SourceColumn {
     pub type_name: String,
     /// For arrays, the type of the elements.
     pub element_type: Option<String>,
+    /// V1 has a unique index on the column that this one is, in the table whose rows the key identifies: no two rows
+    /// of the source share a value.
+    pub unique: bool,
 }
 
 /// How keys are compared: the same way in V1's `order by` and in the ledger's.

@@ -52,6 +52,9 @@ impl Checker<'_> {
                     name: column.name.clone(),
                     type_name: column.data_type.name.clone(),
                     element_type: column.data_type.element().map(|element| element.name.clone()),
+                    unique: columns[key_index].origin.zip(column.origin).is_some_and(|(key, origin)| {
+                        key.unique && origin.unique && key.table == origin.table
+                    }),
                 })
                 .collect(),
         })

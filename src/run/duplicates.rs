@@ -51,8 +51,8 @@ impl Duplicates {
     }
 }
 
-/// The source columns that decide a unique constraint's value; `None` if something else does, or if the key alone
-/// does, which is unique anyway.
+/// The source columns that decide a unique constraint's value; `None` if something else does, or if one of them is
+/// unique in V1 already.
 fn source_columns<'e>(entity: &'e Entity, write: &Write, unique: &Unique) -> Option<Vec<&'e str>> {
     let mut columns = Vec::new();
     for &at in &unique.columns {
@@ -61,7 +61,7 @@ fn source_columns<'e>(entity: &'e Entity, write: &Write, unique: &Unique) -> Opt
             Fill::Column(column)
             | Fill::Reference { key: KeyFrom::Column(column), .. }
             | Fill::Lookup { key: KeyFrom::Column(column), .. }
-                if *column != entity.source.key_index =>
+                if *column != entity.source.key_index && !entity.source.columns[*column].unique =>
             {
                 columns.push(entity.source.columns[*column].name.as_str());
             }

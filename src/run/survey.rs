@@ -3,10 +3,12 @@
 //! The census always sees all rows, also of entities and rows that this invocation does not migrate: decisions must
 //! not depend on `--entities` or `--filter`, so that a pilot run of one part and a full run later end like one run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
+use tokio::task::JoinHandle;
 
 use super::broken;
 use crate::census::{
@@ -56,33 +58,16 @@ pub(super) async fn take(
     let mut survey = Survey::new(rules, people, existing);
     for (index, entity) in plan.entities.iter().enumerate() {
         let Some(spec) = &entity.account else { continue };
-        let contact = ContactColumns::new(entity, spec);
-        let mut rows = 0_u64;
+        let contact = Arc::new(ContactColumns::new(entity, spec));
+        let mut people = InOrder::new(contact.clone(), region.clone());
+        let names = contact.names();
         snapshot
-            .read(&entity.source, Some(&contact.names), None, async |line| {
-                let row = contact.parse(line)?;
-                let row = row.row(0);
-                rows += 1;
-                let key = row.text(0).ok_or_else(|| null_key(entity))?;
-                let email = contact
-                    .text(&row, contact.email)
-                    .map_or(email::Email::Missing, |text| email::normalise(&text));
-                let phone = contact.text(&row, contact.phone);
-                let phone = phone.map_or(phone::Phone::Missing, |text| phone::normalise(&text, &region));
-                surveyed.phones.push(&phone);
-                survey.push(
-                    index,
-                    &Contact {
-                        key: &key,
-                        email: EmailClaim::from(&email),
-                        phone: PhoneClaim::from(&phone),
-                        has_account: contact.has_account(&row),
-                        account: None,
-                    },
-                );
+            .read(&entity.source, Some(&names), None, async |line| {
+                people.take(line, |person| add(&mut survey, &mut surveyed.phones, index, &person)).await?;
                 Ok(true)
             })
             .await?;
+        let rows = people.finish(|person| add(&mut survey, &mut surveyed.phones, index, &person)).await?;
         surveyed.row_counts[index] = Some(rows);
     }
     let mut close_look = survey.clashes();
@@ -95,10 +80,10 @@ pub(super) async fn take(
             }
             let contact = ContactColumns::new(entity, spec);
             snapshot
-                .read(&entity.source, Some(&contact.names), None, async |line| {
+                .read(&entity.source, Some(&contact.names()), None, async |line| {
                     let row = contact.parse(line)?;
                     let row = row.row(0);
-                    let key = row.text(0).ok_or_else(|| null_key(entity))?;
+                    let key = row.text(0).ok_or_else(|| null_key(&entity.name, &entity.source.key))?;
                     if !close_look.wants(index, &key) {
                         return Ok(true);
                     }
@@ -127,14 +112,85 @@ pub(super) async fn take(
     Ok(surveyed)
 }
 
-fn null_key(entity: &Entity) -> Error {
-    Error::failed(format!("{}: a row of V1 has no key ({} is null)", entity.name, entity.source.key))
+fn null_key(entity: &str, key: &str) -> Error {
+    Error::failed(format!("{entity}: a row of V1 has no key ({key} is null)"))
         .help("choose a key column that is unique and not null, or leave such rows out in the query")
 }
 
+/// Contact details of one row, normalised.
+struct Normalised {
+    key: String,
+    email: email::Email,
+    phone: phone::Phone,
+    has_account: bool,
+}
+
+fn add(survey: &mut Survey, phones: &mut Phones, entity: usize, person: &Normalised) {
+    phones.push(&person.phone);
+    survey.push(
+        entity,
+        &Contact {
+            key: &person.key,
+            email: EmailClaim::from(&person.email),
+            phone: PhoneClaim::from(&person.phone),
+            has_account: person.has_account,
+            account: None,
+        },
+    );
+}
+
+/// Rows that one task normalises. Enough that handing them over costs nothing.
+const PORTION: usize = 1_000;
+
+/// Portions under way: as many as there are cores to use, and one that is being filled.
+const UNDER_WAY: usize = 4;
+
+/// Normalises rows on all cores and hands them on in the order they came.
+struct InOrder {
+    contact: Arc<ContactColumns>,
+    region: String,
+    filling: Rows,
+    under_way: VecDeque<JoinHandle<Result<Vec<Normalised>>>>,
+    rows: u64,
+}
+
+impl InOrder {
+    fn new(contact: Arc<ContactColumns>, region: String) -> Self {
+        let filling = Rows::new(contact.names.len());
+        Self { contact, region, filling, under_way: VecDeque::new(), rows: 0 }
+    }
+
+    async fn take(&mut self, line: &[u8], each: impl FnMut(Normalised)) -> Result<()> {
+        if !self.filling.push(line) {
+            return Err(broken("V1 sent a row with another number of columns"));
+        }
+        self.rows += 1;
+        if self.filling.len() >= PORTION { self.start(UNDER_WAY, each).await } else { Ok(()) }
+    }
+
+    /// Hands on what is left; returns the number of rows.
+    async fn finish(mut self, each: impl FnMut(Normalised)) -> Result<u64> {
+        self.start(0, each).await?;
+        Ok(self.rows)
+    }
+
+    /// Starts the portion that was filled, and waits until no more than `most` are under way.
+    async fn start(&mut self, most: usize, mut each: impl FnMut(Normalised)) -> Result<()> {
+        let portion = std::mem::replace(&mut self.filling, Rows::new(self.contact.names.len()));
+        let (contact, region) = (self.contact.clone(), self.region.clone());
+        self.under_way.push_back(tokio::task::spawn_blocking(move || contact.normalise(&portion, &region)));
+        while self.under_way.len() > most {
+            let Some(first) = self.under_way.pop_front() else { break };
+            first.await.map_err(|_| broken("normalising panicked"))??.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+}
+
 /// The few columns that the census reads, by their position in the narrowed query.
-struct ContactColumns<'e> {
-    names: Vec<&'e str>,
+struct ContactColumns {
+    entity: Arc<str>,
+    names: Vec<String>,
     email: Option<usize>,
     phone: Option<usize>,
     when: Option<usize>,
@@ -142,12 +198,12 @@ struct ContactColumns<'e> {
     name: Vec<usize>,
 }
 
-impl<'e> ContactColumns<'e> {
-    fn new(entity: &'e Entity, spec: &AccountSpec) -> Self {
+impl ContactColumns {
+    fn new(entity: &Entity, spec: &AccountSpec) -> Self {
         let source = &entity.source;
-        let mut names: Vec<&str> = vec![&source.key];
+        let mut names = vec![source.key.clone()];
         let mut add = |column: usize| {
-            names.push(&source.columns[column].name);
+            names.push(source.columns[column].name.clone());
             names.len() - 1
         };
         let email = spec.email.map(&mut add);
@@ -160,7 +216,23 @@ impl<'e> ContactColumns<'e> {
                 [Some(*first), *middle, Some(*last)].into_iter().flatten().map(&mut add).collect()
             }
         };
-        Self { names, email, phone, when, password, name }
+        Self { entity: entity.name.clone(), names, email, phone, when, password, name }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
+    }
+
+    fn normalise(&self, rows: &Rows, region: &str) -> Result<Vec<Normalised>> {
+        let of = |row: Row<'_>| {
+            let key = row.text(0).ok_or_else(|| null_key(&self.entity, &self.names[0]))?.into_owned();
+            let email =
+                self.text(&row, self.email).map_or(email::Email::Missing, |text| email::normalise(&text));
+            let phone = self.text(&row, self.phone);
+            let phone = phone.map_or(phone::Phone::Missing, |text| phone::normalise(&text, region));
+            Ok(Normalised { key, email, phone, has_account: self.has_account(&row) })
+        };
+        (0..rows.len()).map(|number| of(rows.row(number))).collect()
     }
 
     fn parse(&self, line: &[u8]) -> Result<Rows> {

@@ -21,8 +21,10 @@ pub struct Snapshot {
 impl Snapshot {
     /// Takes the snapshot. `place` names V1 in errors.
     pub async fn take(mut connection: PgConnection, place: String) -> Result<Self> {
-        let begun =
-            sqlx::raw_sql("begin isolation level repeatable read, read only").execute(&mut connection).await;
+        // Entities are sorted by their keys' bytes, which no index of V1 may offer; sorting in memory halves what that
+        // costs V1's processor.
+        let begin = "begin isolation level repeatable read, read only; set local work_mem = '64MB'";
+        let begun = sqlx::raw_sql(begin).execute(&mut connection).await;
         begun.map_err(|error| Error::database(&place, &error))?;
         Ok(Self { connection, place })
     }
@@ -181,8 +183,12 @@ mod tests {
 
     #[test]
     fn copies_in_key_order() {
-        let column =
-            |name: &str| SourceColumn { name: name.into(), type_name: "text".into(), element_type: None };
+        let column = |name: &str| SourceColumn {
+            name: name.into(),
+            type_name: "text".into(),
+            element_type: None,
+            unique: false,
+        };
         let source = Source {
             query: "select id, \"a\"\"b\" from t -- all".into(),
             key: "id".into(),
