@@ -217,6 +217,12 @@ impl Lines {
         self.lines.is_empty()
     }
 
+    /// Empties the buffer and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines.clear();
+    }
+
     /// The source row that a line (counted from 0) came from.
     pub fn source_row(&self, line: usize) -> Option<u32> {
         self.lines.get(line).map(|&(row, _)| row)

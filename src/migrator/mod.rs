@@ -94,7 +94,7 @@ impl EntityIds {
 }
 
 /// What the rows of one chunk become: one buffer for each write of the entity.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Records {
     /// COPY text, by index of the entity's writes.
     pub writes: Vec<Lines>,
@@ -103,9 +103,11 @@ pub struct Records {
 }
 
 impl Records {
-    /// Empty buffers for an entity.
-    pub fn new(entity: &Entity) -> Self {
-        Self { writes: vec![Lines::default(); entity.writes.len()], notes: Vec::new() }
+    /// Empties the buffers for another chunk, perhaps of another entity, and keeps their memory.
+    pub fn reset(&mut self, entity: &Entity) {
+        self.writes.resize_with(entity.writes.len(), Lines::default);
+        self.writes.iter_mut().for_each(Lines::clear);
+        self.notes.clear();
     }
 
     /// Takes back what was added for a row: it was rejected.

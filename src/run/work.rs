@@ -94,6 +94,8 @@ async fn write(
     receiver: &Mutex<Receiver<Chunk>>,
     mut sink: Sink,
 ) -> Result<Option<Trial>> {
+    // Buffers of many megabytes are used again: made anew for each chunk, they would leave the heap full of holes.
+    let mut spare = Records::default();
     loop {
         let next = receiver.lock().await.recv().await;
         let Some(mut chunk) = next else { break };
@@ -111,13 +113,16 @@ async fn write(
         }
         hash_unforeseen(shared, &chunk, &mut passwords).await?;
         let decisions = std::mem::take(&mut chunk.decisions);
-        let mut batch = tokio::task::block_in_place(|| convert(shared, chunk, &decisions, &passwords))?;
+        let records = std::mem::take(&mut spare);
+        // Some 50 ms of work in the open: a writer's task has its thread to itself.
+        let mut batch = convert(shared, chunk, &decisions, &passwords, records);
         match &mut sink {
             Sink::Real(writer) => writer.commit(&mut batch).await?,
             Sink::Trial(trial) => trial.commit(&mut batch).await?,
         }
         remember(shared, &batch, &decisions);
         shared.gate.done(phase);
+        spare = batch.records;
     }
     match sink {
         Sink::Real(writer) => {
@@ -159,10 +164,11 @@ fn convert(
     chunk: Chunk,
     decisions: &[Option<Decision>],
     passwords: &HashMap<u32, String>,
-) -> Result<Batch> {
+    mut records: Records,
+) -> Batch {
     let entity = &shared.plan.entities[chunk.entity];
     let migrator = Definition::new(shared.plan.clone(), chunk.entity);
-    let mut records = Records::new(entity);
+    records.reset(entity);
     let mut lines = Vec::with_capacity(chunk.rows.len());
     let keys = chunk.keys.into_iter().zip(chunk.hashes).zip(decisions);
     for (number, ((key, source_hash), decision)) in (0_u32..).zip(keys) {
@@ -231,7 +237,7 @@ fn convert(
         }
     }
     let (rows, again) = (chunk.rows, chunk.again);
-    Ok(Batch { entity: chunk.entity, name: entity.name.clone(), rows, lines, again, records })
+    Batch { entity: chunk.entity, name: entity.name.clone(), rows, lines, again, records }
 }
 
 /// What the census has to tell about the row.

@@ -42,6 +42,8 @@ pub struct Writer {
     place: String,
     run: i32,
     connection: Option<PgConnection>,
+    /// For ledger lines and conflicts: kept from chunk to chunk.
+    spare: Lines,
 }
 
 /// Why a chunk was not written.
@@ -57,7 +59,7 @@ enum Failure {
 impl Writer {
     /// A writer for one run. It connects when it is first needed.
     pub fn new(settings: Arc<Settings>, plan: Arc<Plan>, place: String, run: i32) -> Self {
-        Self { settings, plan, place, run, connection: None }
+        Self { settings, plan, place, run, connection: None, spare: Lines::default() }
     }
 
     /// Writes a chunk: records, roles, ledger lines and conflicts in one transaction. Rows that the database refuses
@@ -186,7 +188,9 @@ impl Writer {
                 .map_err(|error| failure(&place, &error, None))?;
             }
         }
-        let mut lines = Lines::default();
+        let mut lines = std::mem::take(&mut self.spare);
+        let connection = self.connection().await?;
+        lines.clear();
         for (row, line) in (0_u32..).zip(&batch.lines) {
             let source =
                 line.reject.as_ref().map(|_| String::from_utf8_lossy(batch.rows.row(row as usize).line()));
@@ -194,10 +198,7 @@ impl Writer {
         }
         let sql = format!("copy v1v2.ledger ({}) from stdin", ledger::COLUMNS);
         copy_in(connection, &sql, &lines).await.map_err(|error| failure(&place, &error, None))?;
-        if batch.records.notes.is_empty() {
-            return Ok(());
-        }
-        let mut lines = Lines::default();
+        lines.clear();
         for note in &batch.records.notes {
             lines.text(Some(&batch.name));
             lines.text(Some(&batch.lines[note.row as usize].key));
@@ -209,8 +210,12 @@ impl Writer {
             lines.text(note.detail.as_deref());
             lines.end_line(note.row);
         }
-        let sql = "copy v1v2.conflicts (entity, key, kind, run, decision, other_entity, other_key, detail) from stdin";
-        copy_in(connection, sql, &lines).await.map_err(|error| failure(&place, &error, None))
+        if !lines.is_empty() {
+            let sql = "copy v1v2.conflicts (entity, key, kind, run, decision, other_entity, other_key, detail) from stdin";
+            copy_in(connection, sql, &lines).await.map_err(|error| failure(&place, &error, None))?;
+        }
+        self.spare = lines;
+        Ok(())
     }
 
     async fn commit_transaction(&mut self, txid: i64) -> Result<(), Failure> {
