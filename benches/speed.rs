@@ -5,6 +5,8 @@
 //! the ledger left out. The floor of passwords is hashing alone, on all cores. `make bench` starts servers that wait for
 //! the disk and runs this; arguments: `make bench ARGS="--people 500000 --rounds 3"`.
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

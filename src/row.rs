@@ -50,7 +50,7 @@ impl Rows {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        if self.width == 0 { 0 } else { self.ends.len() / self.width }
+        self.ends.len().checked_div(self.width).unwrap_or(0)
     }
 
     /// Whether there are none.

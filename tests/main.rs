@@ -12,6 +12,8 @@ mod definition_files;
 #[cfg(test)]
 mod job;
 #[cfg(test)]
+mod layout;
+#[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod setup;

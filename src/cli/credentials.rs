@@ -48,8 +48,9 @@ pub(super) async fn export(context: &Context, args: &ExportArgs) -> Result<Outco
             email: account.email,
             password,
         };
-        tokio::task::block_in_place(|| sender.send(Ok(credential)))
-            .map_err(|_| Error::failed("the list's writer has stopped"))
+        tokio::task::block_in_place(|| {
+            sender.send(Ok(credential)).map_err(|_| Error::failed("the list's writer has stopped"))
+        })
     })
     .await;
     if let Err(error) = &read {

@@ -66,8 +66,15 @@ pub(super) struct Layer {
     pub problems: Vec<String>,
 }
 
-/// Names of the environment that begin like ours but are none of our business: the test suite's own.
-const NOT_SETTINGS: &str = "V1V2_TEST_";
+/// Names of the environment that begin like ours but are none of the program's business: what the test suite and
+/// `scripts/services.sh` read. Whoever exported one for them must be able to run the program in the same shell. A
+/// name that ends in `_` stands for all that begin with it.
+const NOT_SETTINGS: [&str; 4] = ["V1V2_TEST_", "V1V2_SERVICES_", "V1V2_PG_BIN", "V1V2_MONGOD"];
+
+fn is_ours(name: &str) -> bool {
+    let known = |other: &&str| name == *other || other.ends_with('_') && name.starts_with(*other);
+    name.starts_with("V1V2_") && !NOT_SETTINGS.iter().any(known)
+}
 
 fn unknown(layer: &mut Layer, origin: &Origin, name: &str, names: impl Iterator<Item = &'static str>) {
     let hint = match did_you_mean(name, names) {
@@ -89,7 +96,7 @@ fn named(variables: impl Iterator<Item = (String, String, Origin)>) -> Layer {
             // An empty variable is how Compose files and shells say "not set".
             Some(_) if text.is_empty() => {}
             Some(setting) => layer.given.push(Given { setting, text, origin }),
-            None if name.starts_with("V1V2_") && !name.starts_with(NOT_SETTINGS) => {
+            None if is_ours(&name) => {
                 unknown(&mut layer, &origin, &name, SETTINGS.iter().map(|setting| setting.environment));
             }
             None => {}

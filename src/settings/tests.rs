@@ -116,7 +116,7 @@ fn all_bad_settings_are_told_together_with_their_places() {
     .unwrap();
     fs::write(folder.path().join(".env"), "# mine\nexport V1V2_PASSWORDS=genrate\nOTHER=1\n").unwrap();
     let environment =
-        environment(&[("V1V2_BATCH_BYTES", "lots"), ("V1V2_WRITTERS", "1"), ("V1V2_TEST_X", "1")]);
+        environment(&[("V1V2_BATCH_BYTES", "lots"), ("V1V2_WRITTERS", "1"), ("V1V2_MONGODB", "1")]);
     let flags = vec![("batch_size", "many".to_owned())];
     let error = Settings::load(Sources { environment, flags, ..sources(folder.path()) }).unwrap_err();
     assert_eq!(error.exit_code(), 2);
@@ -128,12 +128,26 @@ fn all_bad_settings_are_told_together_with_their_places() {
         ".env:2: V1V2_PASSWORDS must be one of generate, keep, none; did you mean generate?",
         "environment: V1V2_BATCH_BYTES must be a size",
         "environment: there is no setting V1V2_WRITTERS; did you mean V1V2_WRITERS?",
+        "environment: there is no setting V1V2_MONGODB",
         "command line: --batch-size must be a whole number",
         "V1_DB_NAME is missing",
     ] {
         assert!(details.contains(part), "{part} is missing from:\n{details}");
     }
-    assert!(!details.contains("V1V2_TEST_X"));
+}
+
+#[test]
+fn what_the_tests_and_the_scripts_read_is_no_unknown_setting() {
+    let theirs = [
+        ("V1V2_TEST_V1_URL", "postgres://localhost/"),
+        ("V1V2_SERVICES_DURABLE", "1"),
+        ("V1V2_PG_BIN", "/usr/lib/postgresql/17/bin"),
+        ("V1V2_MONGOD", "/usr/bin/mongod"),
+        ("V1_SOMETHING_ELSE", "1"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(".env"), "V1V2_PG_BIN=/opt/postgres/bin\n").unwrap();
+    Settings::load(Sources { environment: environment(&theirs), ..sources(folder.path()) }).unwrap();
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn kept_hashes_are_untouched_and_unknown_ones_lock() {
     let odd = job.v1.one("select min(id) from \"Teacher\" where email is null");
     job.v1.execute(&format!("update \"Teacher\" set password = 'in plain sight' where id = '{odd}'"));
     job.migrate(&["--passwords", "keep"], 0);
-    let v1 = job.v1.rows(&format!("select password from \"Student\" where password is not null order by 1"));
+    let v1 = job.v1.rows("select password from \"Student\" where password is not null order by 1");
     let v2 = job.v2.rows(
         "select u.\"passwordHash\" from \"User\" u join v1v2.ledger l on l.account_id = u.id::text \
          where l.entity = 'students' and l.outcome = 'm' and u.\"passwordHash\" is not null order by 1",
