@@ -153,7 +153,7 @@ pub struct MigrateArgs {
 /// `v1v2 validate`
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Compare the counts of V1, the ledger and V2
+    /// Compare V1 with the ledger too: every row of V1 must have its line. Without it, V2 alone is compared with its ledger
     #[arg(long)]
     pub compare_counts: bool,
 }

@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     }
     if !args.dry_run && !args.skip_validation {
         let only = Only { entities: entities.as_deref(), partial: &filtered };
-        super::validate::counts(context, &plan, &only).await?;
+        super::validate::validate(context, &plan, &only, true).await?;
     }
     Ok(if summary.rejected() > 0 { Outcome::Rejects } else { Outcome::Done })
 }

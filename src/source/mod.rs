@@ -21,9 +21,9 @@ pub struct Snapshot {
 impl Snapshot {
     /// Takes the snapshot. `place` names V1 in errors.
     pub async fn take(mut connection: PgConnection, place: String) -> Result<Self> {
-        // Entities are sorted by their keys' bytes, which no index of V1 may offer; sorting in memory halves what that
-        // costs V1's processor.
-        let begin = "begin isolation level repeatable read, read only; set local work_mem = '64MB'";
+        // Entities are sorted by their keys' bytes, which no index of V1 may offer. Sorting in memory halves what wide
+        // rows cost V1's processor; it is one connection, so one sort at a time.
+        let begin = "begin isolation level repeatable read, read only; set local work_mem = '256MB'";
         let begun = sqlx::raw_sql(begin).execute(&mut connection).await;
         begun.map_err(|error| Error::database(&place, &error))?;
         Ok(Self { connection, place })

@@ -11,8 +11,8 @@ use serde::Serialize;
 pub struct EntityCounts {
     /// Its name.
     pub entity: String,
-    /// Rows that V1 has now.
-    pub source_rows: u64,
+    /// Rows that V1 has now, if it was asked.
+    pub source_rows: Option<u64>,
     /// Ledger lines by outcome.
     pub migrated: u64,
     /// People who had an account already.

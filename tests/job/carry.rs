@@ -130,3 +130,35 @@ fn result(stdout: &str) -> serde_json::Value {
     let events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     events.into_iter().find(|event| event["event"] == "result").unwrap()["value"].clone()
 }
+
+#[test]
+fn validation_finds_what_was_taken_away_and_what_came_too_much() {
+    let job = Job::new(200, &[]);
+    job.migrate(&[], 0);
+    job.run(&["validate"]).expect(0);
+    job.run(&["validate", "--compare-counts"]).expect(0);
+    // One row of V1 goes and another one comes: the numbers still agree, the rows do not.
+    job.v1.execute(
+        "update \"Parent\" set id = 'zz-new-key' where id = (select min(id) from \"Parent\" p \
+         where not exists (select from \"_ParentToStudent\" j where j.\"A\" = p.id))",
+    );
+    let found = job.run(&["validate", "--compare-counts"]).expect(4);
+    assert!(
+        found.stderr.contains("parents in V1: 1") && found.stderr.contains("parents in the ledger: 1"),
+        "{}",
+        found.stderr
+    );
+    // A record that somebody removed from V2, and two accounts that differ in case only.
+    job.v2.execute("delete from \"TeacherSubject\"; delete from \"Teacher\" where id = (select min(id::text)::uuid from \"Teacher\")");
+    job.v2.execute(
+        "update \"User\" set email = upper(email) where id = (select min(id::text)::uuid from \"User\")",
+    );
+    job.v2.execute(
+        "insert into \"User\" (id, \"userTypeId\", email, username, \"firstName\", \"updatedAt\") \
+         select gen_random_uuid(), \"userTypeId\", lower(email), 'somebody else', 'X', now() from \"User\" \
+         where email <> lower(email)",
+    );
+    let found = job.run(&["validate"]).expect(4);
+    assert!(found.stderr.contains("records of teachers in Teacher: 1"), "{}", found.stderr);
+    assert!(found.stderr.contains("User.email: 1"), "{}", found.stderr);
+}

@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use super::table;
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
-use crate::plan::{AccountField, Fill, Plan, TableName, When};
+use crate::plan::{AccountField, Fill, KeyFrom, Plan, Policy, TableName, When};
 use crate::settings::Settings;
 use crate::source::quoted;
 
@@ -52,27 +52,19 @@ pub async fn is_empty(connection: &mut PgConnection, plan: &Plan, place: &str) -
 
 /// Takes away what only costs during the load; returns how many objects.
 pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run: i32) -> Result<usize> {
-    let mut tables: BTreeMap<&TableName, BTreeSet<&str>> = BTreeMap::new();
-    for write in plan.entities.iter().flat_map(|entity| &entity.writes) {
-        let derived = tables.entry(&write.table).or_default();
-        for column in &write.columns {
-            if is_derived(&column.fill, write.when) {
-                derived.insert(&column.name);
-            }
-        }
-    }
     let control = ["ledger", "conflicts"].map(|name| TableName { schema: "v1v2".into(), name: name.into() });
+    let mut tables = unique_by_making(plan);
     for name in &control {
-        // They are empty as well: the caller has looked.
-        tables.entry(name).or_default().extend(["entity", "key", "kind", "code"]);
+        tables.entry(name).or_default();
     }
     let mut transaction = connection.begin().await.map_err(|error| Error::database(place, &error))?;
     let mut count = 0;
-    for (name, derived) in tables {
+    for (name, unique) in tables {
         let found = sqlx::query(DROPPABLE)
             .bind(&name.schema)
             .bind(&name.name)
-            .bind(derived.iter().copied().collect::<Vec<_>>())
+            .bind(unique.alone.iter().copied().collect::<Vec<_>>())
+            .bind(unique.together.iter().copied().collect::<Vec<_>>())
             .fetch_all(&mut *transaction)
             .await
             .map_err(|error| Error::database(place, &error))?;
@@ -110,21 +102,64 @@ pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run:
     Ok(count)
 }
 
-/// Whether the values are unique by our own making.
-fn is_derived(fill: &Fill, when: When) -> bool {
-    match fill {
-        Fill::Id | Fill::DerivedId(_) => true,
-        Fill::Account(
-            AccountField::Id
-            | AccountField::Scope
-            | AccountField::Email
-            | AccountField::Phone
-            | AccountField::Username,
-        ) => true,
-        Fill::Reference { .. } => true,
-        Fill::Lookup { .. } => matches!(when, When::Role | When::Each(_)),
-        _ => false,
+/// Columns of one table whose values are unique by our own making, so that a unique index over them (and whatever else)
+/// cannot be violated by rows of ours.
+#[derive(Default)]
+struct UniqueByMaking<'p> {
+    /// Each of these by itself.
+    alone: BTreeSet<&'p str>,
+    /// These taken together; nothing if empty.
+    together: BTreeSet<&'p str>,
+}
+
+/// Derived ids differ from row to row. The census gives each account an email, a phone and a user name of its own,
+/// and takes at most one row of each entity into an account, which therefore gets a role once, unless two entities
+/// give the same one.
+fn unique_by_making(plan: &Plan) -> BTreeMap<&TableName, UniqueByMaking<'_>> {
+    let roles: Vec<_> =
+        plan.entities.iter().filter_map(|entity| Some(&entity.account.as_ref()?.role)).collect();
+    let distinct_roles = roles.iter().collect::<BTreeSet<_>>().len() == roles.len();
+    let merges_inside = plan.accounts.as_ref().is_some_and(|of| of.policies.same_entity == Policy::Merge);
+    let mut tables: BTreeMap<&TableName, UniqueByMaking<'_>> = BTreeMap::new();
+    for write in plan.entities.iter().flat_map(|entity| &entity.writes) {
+        let writers = plan
+            .entities
+            .iter()
+            .filter(|entity| entity.writes.iter().any(|of| of.table == write.table))
+            .count();
+        let unique = tables.entry(&write.table).or_default();
+        for column in &write.columns {
+            let alone = match (&column.fill, write.when) {
+                (Fill::Id, When::Row) | (Fill::DerivedId(_), _) => true,
+                (Fill::Account(AccountField::Id), When::Row) => writers == 1 && !merges_inside,
+                (
+                    Fill::Account(
+                        AccountField::Id | AccountField::Email | AccountField::Phone | AccountField::Username,
+                    ),
+                    When::Account,
+                ) => true,
+                _ => false,
+            };
+            let of_a_role = write.when == When::Role && distinct_roles && !merges_inside;
+            let together = of_a_role
+                && matches!(
+                    &column.fill,
+                    Fill::Account(AccountField::Id | AccountField::Role)
+                        | Fill::Lookup { key: KeyFrom::Account(AccountField::Role), .. }
+                );
+            if alone {
+                unique.alone.insert(&column.name);
+            }
+            if together {
+                unique.together.insert(&column.name);
+            }
+        }
     }
+    // An account alone says nothing about its roles.
+    for unique in tables.values_mut().filter(|unique| unique.together.len() < 2) {
+        unique.together.clear();
+    }
+    tables
 }
 
 /// Foreign keys first: a unique index cannot go while one depends on it. Indexes that a foreign key of a table that
@@ -137,23 +172,24 @@ select kind, name, definition from (
   union all
   select 2, 'index', i.relname::text, pg_get_indexdef(x.indexrelid)
   from pg_index x join pg_class i on i.oid = x.indexrelid, target
-  where x.indrelid = relation and x.indisvalid and not x.indisprimary and not x.indisreplident
+  where x.indrelid = relation and x.indisvalid and not x.indisprimary and not x.indisreplident and $1 <> 'v1v2'
     and not exists (select from pg_constraint c where c.conindid = x.indexrelid)
     and not exists (select from pg_inherits where inhrelid = x.indexrelid)
-    and (not x.indisunique or (x.indexprs is null and not exists (
-      select from unnest(x.indkey[0:x.indnkeyatts - 1]) as key(attnum)
-      join pg_attribute a on a.attrelid = relation and a.attnum = key.attnum
-      where a.attname::text <> all ($3))))
+    and (not x.indisunique or exists (
+      select from (select array_agg(a.attname::text) as names from unnest(x.indkey[0:x.indnkeyatts - 1]) as key(attnum)
+                   join pg_attribute a on a.attrelid = relation and a.attnum = key.attnum) as columns
+      where names && $3::text[] or (cardinality($4::text[]) > 0 and names @> $4::text[])))
   union all
-  -- The ledger's primary keys are ours alone.
+  -- The ledger's primary keys are ours alone; its index of rejects costs nothing while there are none.
   select 2, 'constraint', conname::text, pg_get_constraintdef(c.oid)
   from pg_constraint c, target where conrelid = relation and contype = 'p' and $1 = 'v1v2'
 ) as found order by rank, name";
 
-/// What was taken away and is not back yet.
+/// What was taken away and is not back yet, the largest tables first: they take longest to index.
 pub async fn missing(connection: &mut PgConnection, place: &str) -> Result<Vec<Dropped>> {
     let rows = sqlx::query(
-        "select no, kind, schema_name, table_name, name, definition from v1v2.dropped order by no",
+        "select no, kind, schema_name, table_name, name, definition from v1v2.dropped \
+         order by pg_relation_size(to_regclass(format('%I.%I', schema_name, table_name))) desc nulls last, no",
     )
     .fetch_all(connection)
     .await
@@ -178,7 +214,8 @@ pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str))
     let count = missing.len();
     let (foreign_keys, indexes): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|of| of.kind == "foreign key");
-    let connections = settings.writers.max(1);
+    // Each build ends by waiting for the disk; twice as many of them keep the processors busy meanwhile.
+    let connections = 2 * settings.writers.max(1);
     side_by_side(settings, place, connections, indexes, &each, |object| match object.kind.as_str() {
         "constraint" => {
             format!(
@@ -238,7 +275,7 @@ async fn side_by_side(
         while let Some(object) = next() {
             each(&object.name);
             let sql = format!(
-                "begin; set local maintenance_work_mem = '256MB'; {}; delete from v1v2.dropped where no = {}; commit",
+                "begin; set local maintenance_work_mem = '128MB'; {}; delete from v1v2.dropped where no = {}; commit",
                 sql_of(&object),
                 object.no
             );
