@@ -9,6 +9,9 @@ use crate::report::{Align, Event, Table};
 use crate::target::postgres::bulk;
 use crate::target::postgres::lock::require_control_schema;
 
+/// Missing objects listed on the terminal; with `--json` all of them are.
+const SHOWN: usize = 10;
+
 pub(super) async fn run(context: &Context) -> Result<Outcome> {
     let settings = &context.settings;
     let place = connect::place(Side::V2, settings)?.to_string();
@@ -88,8 +91,11 @@ pub(super) async fn run(context: &Context) -> Result<Outcome> {
             "{} foreign keys and indexes are not back yet after a bulk load that did not finish:",
             missing.len()
         ));
-        for object in &missing {
+        for object in missing.iter().take(SHOWN) {
             output.line(format!("  {} {}", object.table.name, object.name));
+        }
+        if missing.len() > SHOWN {
+            output.line(format!("  and {} more (v1v2.dropped)", missing.len() - SHOWN));
         }
         output.line("`v1v2 migrate` goes on and brings them back; `v1v2 repair` brings them back at once");
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use indicatif::{
+    HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle,
+};
 
 use super::events::{Event, Events};
 use super::printable;
@@ -100,12 +102,16 @@ impl Progress {
 fn style(bounded: bool, unit: &str) -> ProgressStyle {
     let template = if bounded {
         format!(
-            "{{prefix:>12.bold}} {{bar:24.cyan/dim}} {{percent:>3}} %  {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  ETA {{eta}}"
+            "{{prefix:>12.bold}} {{bar:24.cyan/dim}} {{percent:>3}} %  {{human_pos}}/{{human_len}} {unit}  {{rate}}  ETA {{eta}}"
         )
     } else {
-        format!("{{prefix:>12.bold}} {{spinner}} {{human_pos}} {unit}  {{per_sec}}  {{elapsed}}")
+        format!("{{prefix:>12.bold}} {{spinner}} {{human_pos}} {unit}  {{rate}}  {{elapsed}}")
     };
-    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // indicatif's own rate has four decimals, which change faster than anybody reads.
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        drop(write!(out, "{}/s", HumanCount(state.per_sec() as u64)));
+    })
 }
 
 /// The progress of one entity. Clones count together, so that several writers can share one.

@@ -15,7 +15,7 @@ mod work;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use prepare::{password_facts, select};
 pub use summary::{EntitySummary, Estimate, RejectedRow, Summary};
@@ -74,6 +74,13 @@ impl Stop {
     /// Whether somebody asked.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns once somebody has asked.
+    async fn wait(&self) {
+        while !self.asked() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

@@ -233,7 +233,11 @@ impl Reader<'_> {
             chunk.passwords = Some((rows, pool.submit(jobs)));
         }
         self.shared.gate.sent(chunk.phase);
-        self.sender.send(chunk).await.map_err(|_| Error::failed("the writers have stopped"))
+        match self.sender.send(chunk).await {
+            // The writers are gone after a failure, which they report, or because the user asked to stop.
+            Err(_) if !self.shared.stop.asked() => Err(Error::failed("the writers have stopped")),
+            _ => Ok(()),
+        }
     }
 }
 

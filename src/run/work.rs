@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::read::Chunk;
 use super::{Shared, Sink, broken};
 use crate::census::{Census, Decision, Outcome as Decided};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::{Line, Outcome, Reject};
 use crate::migrator::{Account, Context, Definition, Migrator, Note, Person, Records};
 use crate::password::Job;
@@ -100,17 +100,27 @@ async fn write(
         let next = receiver.lock().await.recv().await;
         let Some(mut chunk) = next else { break };
         let phase = chunk.phase;
-        let mut passwords = match chunk.passwords.take() {
-            Some((rows, hashes)) => {
-                let hashes = hashes.await?;
-                rows.into_iter().zip(hashes.iter().map(|hash| hash.phc())).collect()
-            }
-            None => HashMap::new(),
+        let ready = async {
+            let passwords = match chunk.passwords.take() {
+                Some((rows, hashes)) => {
+                    let hashes = hashes.await?;
+                    rows.into_iter().zip(hashes.iter().map(|hash| hash.phc())).collect()
+                }
+                None => HashMap::new(),
+            };
+            // `None`: another writer has failed, and its error is the one to report.
+            Ok::<_, Error>(shared.gate.enter(phase).await.then_some(passwords))
         };
-        if !shared.gate.enter(phase).await {
-            // Another writer has failed, and its error is the one to report.
+        // Hashing a chunk takes minutes; whoever asks to stop waits only for chunks that are being written.
+        let ready = tokio::select! {
+            ready = ready => ready?,
+            () = shared.stop.wait() => None,
+        };
+        let Some(mut passwords) = ready.filter(|_| !shared.stop.asked()) else {
+            shared.gate.fail();
+            receiver.lock().await.close();
             break;
-        }
+        };
         hash_unforeseen(shared, &chunk, &mut passwords).await?;
         let decisions = std::mem::take(&mut chunk.decisions);
         let records = std::mem::take(&mut spare);
