@@ -110,7 +110,8 @@ fn style(bounded: bool, unit: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     // indicatif's own rate has four decimals, which change faster than anybody reads.
     style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        drop(write!(out, "{}/s", HumanCount(state.per_sec() as u64)));
+        let written = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
+        debug_assert!(written.is_ok(), "writing into a String cannot fail");
     })
 }
 
