@@ -3,7 +3,7 @@
 //! The floor of the load is what Postgres itself needs for the same final rows: `COPY … TO STDOUT | COPY … FROM STDIN`
 //! from a finished V2 into an empty one with the same indexes and foreign keys, table by table over one connection,
 //! the ledger left out. The floor of passwords is hashing alone, on all cores. `make bench` starts servers that wait for
-//! the disk and runs this; arguments: `make bench ARGS="--people 500000 --rounds 3"`.
+//! the disk and runs this; with arguments: `scripts/bench.sh -- --people 500000 --rounds 3 --slice 5000`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
