@@ -15,7 +15,7 @@ use crate::migrator::{EntityIds, Lookups, MigratedKeys, References};
 use crate::password::{self, HashPool};
 use crate::plan::{Fill, KeyKind, Plan, Scope};
 use crate::row::unescape;
-use crate::settings::{PasswordMode, Settings};
+use crate::settings::{PasswordMode, Settings, did_you_mean};
 use crate::source::{Snapshot, quoted};
 use crate::target::postgres::table;
 use crate::target::postgres::trial::Trial;
@@ -32,11 +32,8 @@ pub fn select(plan: &Plan, wanted: Option<&[String]>, flag: &str) -> Result<Vec<
     let names: Vec<&str> = plan.entities.iter().map(|entity| &*entity.name).collect();
     for name in wanted {
         if !names.contains(&name.as_str()) {
-            let close = names
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-            let hint = close.filter(|close| strsim::jaro_winkler(close, name) > 0.75);
-            let hint = hint.map(|close| format!("did you mean {close}? ")).unwrap_or_default();
+            let close = did_you_mean(name, names.iter().copied());
+            let hint = close.map(|close| format!("did you mean {close}? ")).unwrap_or_default();
             return Err(Error::usage(format!("{flag}: there is no entity {name:?}"))
                 .help(format!("{hint}the definitions have {}", names.join(", "))));
         }

@@ -9,6 +9,7 @@ pub mod filter;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
+pub use crate::catalog::quote as quoted;
 use crate::error::{Error, Result};
 use crate::plan::{KeyKind, Source};
 
@@ -126,11 +127,6 @@ impl Snapshot {
 /// A column of the source, as SQL.
 fn column(name: &str) -> String {
     format!("source.{}", quoted(name))
-}
-
-/// A name as SQL.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn relation(source: &Source, filter: Option<&str>) -> String {

@@ -24,10 +24,11 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Batch;
+pub use crate::catalog::quote_table as table;
 use crate::connect::{self, Side};
 use crate::error::{Class, Error, Result, classify};
 use crate::ledger;
-use crate::plan::{Plan, TableName, Write};
+use crate::plan::{Plan, Write};
 use crate::row::Lines;
 use crate::settings::Settings;
 use crate::source::quoted;
@@ -279,11 +280,6 @@ fn failure(place: &str, error: &sqlx::Error, committing: Option<i64>) -> Failure
         Class::Transient => Failure::Transient(described, committing),
         Class::Row | Class::Fatal => Failure::Fatal(described),
     }
-}
-
-/// A table's name as SQL.
-pub fn table(name: &TableName) -> String {
-    format!("{}.{}", quoted(&name.schema), quoted(&name.name))
 }
 
 async fn copy_in(connection: &mut PgConnection, sql: &str, lines: &Lines) -> sqlx::Result<()> {

@@ -10,7 +10,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
-use super::{bulk, table};
+use super::table;
 use crate::error::{Error, Result};
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, TableName, When, Write};
 use crate::source::quoted;
@@ -198,9 +198,4 @@ fn count(removed: &mut Vec<(String, u64)>, table: &TableName, rows: u64) {
         Some((_, count)) => *count += rows,
         None => removed.push((table.name.clone(), rows)),
     }
-}
-
-/// Before a rollback of a killed bulk load: its foreign keys and indexes come back first.
-pub async fn lacks_indexes(connection: &mut PgConnection, place: &str) -> Result<bool> {
-    Ok(!bulk::missing(connection, place).await?.is_empty())
 }
