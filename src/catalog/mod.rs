@@ -4,11 +4,13 @@
 //! catalog is read with a handful of queries however many tables there are, and is then a plain value, so that
 //! everything that judges it can be tested without a server.
 
+mod bson;
 mod read;
 mod types;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+pub use bson::BsonKind;
 pub use types::{Assignment, Type, TypeKind};
 
 use crate::plan::TableName;

@@ -18,6 +18,7 @@ mod write;
 
 use std::sync::Arc;
 
+pub use crate::catalog::BsonKind;
 pub use account_field::AccountField;
 pub use check::{Inputs, check};
 pub use compile::{Codes, compile};
@@ -247,11 +248,14 @@ pub enum Scope {
     },
 }
 
-/// Rows for one V2 table.
+/// Rows for one V2 table, or documents for one collection.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// The table.
+    /// The table; in MongoDB the collection, with an empty schema.
     pub table: TableName,
+    /// MongoDB: these are no documents of their own but elements of this array field (dotted) of the document that
+    /// the entity's other write into the same collection makes.
+    pub inside: Option<String>,
     /// When rows are written.
     pub when: When,
     /// The columns written, and from what.
@@ -285,14 +289,25 @@ pub enum When {
 /// A column of V2 and what fills it.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// Name in V2.
+    /// Name in V2; in MongoDB a dotted name nests.
     pub name: String,
-    /// Base type in V2 without its modifier (`character varying`, `numeric`, `"Sex"`), to cast text to.
+    /// Postgres: base type in V2 without its modifier (`character varying`, `numeric`, `"Sex"`), to cast text to.
     pub type_name: String,
     /// Whether V2 forbids null.
     pub not_null: bool,
     /// What fills it.
     pub fill: Fill,
+    /// MongoDB: what its text becomes.
+    pub bson: Option<BsonColumn>,
+}
+
+/// What a field's text becomes in MongoDB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BsonColumn {
+    /// The type that text is parsed to.
+    pub kind: BsonKind,
+    /// Whether null is written; without it a field that would be null is left out.
+    pub null: bool,
 }
 
 /// What fills a column of V2.

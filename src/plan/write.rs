@@ -84,7 +84,7 @@ impl<'a> Checker<'a> {
                 ));
             }
         }
-        Some(Write { table: name.clone(), when: when?, columns, uniques })
+        Some(Write { table: name.clone(), inside: None, when: when?, columns, uniques })
     }
 
     fn column(
@@ -135,6 +135,7 @@ impl<'a> Checker<'a> {
             type_name: column.data_type.name.clone(),
             not_null: column.not_null,
             fill: given.fill,
+            bson: None,
         })
     }
 
