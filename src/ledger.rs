@@ -6,13 +6,12 @@
 use std::cmp::Ordering;
 
 use futures_util::TryStreamExt;
-use futures_util::stream::BoxStream;
-use sqlx::PgConnection;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::KeyKind;
-use crate::row::{Lines, Rows};
+use crate::row::Lines;
 use crate::source::compare_keys;
+use crate::target::LedgerLines;
 
 /// What became of a source row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,30 +127,15 @@ pub struct Known {
 
 /// Reads one entity's lines in key order, beside the source.
 pub struct Beside<'c> {
-    lines: BoxStream<'c, sqlx::Result<bytes::Bytes>>,
+    lines: LedgerLines<'c>,
     next: Option<(String, Known)>,
     kind: KeyKind,
-    place: String,
 }
 
 impl<'c> Beside<'c> {
-    /// Begins to read. The connection is busy until all lines are read.
-    pub async fn open(
-        connection: &'c mut PgConnection,
-        place: &str,
-        entity: &str,
-        kind: KeyKind,
-    ) -> Result<Beside<'c>> {
-        let order = match kind {
-            KeyKind::Integer => "key::numeric",
-            KeyKind::Text | KeyKind::Uuid => "key",
-        };
-        let sql = format!(
-            "copy (select key, outcome, source_hash from v1v2.ledger where entity = {} order by {order}) to stdout",
-            literal(entity)
-        );
-        let lines = connection.copy_out_raw(&sql).await.map_err(|error| Error::database(place, &error))?;
-        let mut this = Beside { lines, next: None, kind, place: place.to_owned() };
+    /// Begins to read.
+    pub async fn open(lines: LedgerLines<'c>, kind: KeyKind) -> Result<Beside<'c>> {
+        let mut this = Beside { lines, next: None, kind };
         this.step().await?;
         Ok(this)
     }
@@ -186,30 +170,9 @@ impl<'c> Beside<'c> {
     }
 
     async fn step(&mut self) -> Result<()> {
-        let line = self.lines.try_next().await.map_err(|error| Error::database(&self.place, &error))?;
-        self.next = match line {
-            None => None,
-            Some(line) => Some(parse(&line).ok_or_else(|| {
-                Error::failed(format!(
-                    "{}: v1v2.ledger has a line that this version does not understand",
-                    self.place
-                ))
-                .help("use the version of v1v2 that wrote it (see v1v2.runs.tool_version)")
-            })?),
-        };
+        self.next = self.lines.try_next().await?;
         Ok(())
     }
-}
-
-fn parse(line: &[u8]) -> Option<(String, Known)> {
-    let mut rows = Rows::new(3);
-    if !rows.push(line) {
-        return None;
-    }
-    let row = rows.row(0);
-    let outcome = Outcome::from_letter(&row.text(1)?)?;
-    let source_hash = uuid::Uuid::parse_str(&row.text(2)?).ok()?.as_u128();
-    Some((row.text(0)?.into_owned(), Known { outcome, source_hash }))
 }
 
 /// Text as an SQL literal.

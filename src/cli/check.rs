@@ -4,11 +4,13 @@ use super::{CheckArgs, Context, Outcome};
 use crate::connect::{self, Side};
 use crate::definition::Definitions;
 use crate::error::Result;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::report::Event;
+use crate::target::{self, Target};
 
 pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
-    let plan = compile(context).await?;
+    let target = target::open(&context.settings)?;
+    let plan = compile(context, &*target).await?;
     let wanted = (!args.entities.is_empty()).then_some(args.entities.as_slice());
     crate::run::select(&plan, wanted, "--entities")?;
     let names: Vec<String> = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
@@ -35,12 +37,9 @@ fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 /// The definitions, checked against both databases.
-pub(super) async fn compile(context: &Context) -> Result<Plan> {
+pub(super) async fn compile(context: &Context, target: &dyn Target) -> Result<Plan> {
     let settings = &context.settings;
     let definitions = Definitions::load(settings.migrators_dir.as_deref())?;
     let mut v1 = connect::postgres(Side::V1, settings).await?;
-    let mut v2 = connect::postgres(Side::V2, settings).await?;
-    let (source, target) = (connect::place(Side::V1, settings)?, connect::place(Side::V2, settings)?);
-    connect::same_database((&source, &mut v1), (&target, &mut v2)).await?;
-    plan::compile(&definitions, &mut v1, &mut v2).await
+    target.plan(&definitions, &mut v1).await
 }

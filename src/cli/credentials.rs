@@ -1,13 +1,11 @@
 //! `v1v2 credentials export`: the hand-out list of generated passwords.
 
 use super::{Context, ExportArgs, Outcome};
-use crate::connect::{self, Side};
 use crate::credentials::{self, Credential, ExportOutput, Place, Protection, Recipients};
 use crate::error::{Error, Result};
 use crate::password;
 use crate::report::Event;
-use crate::target::postgres::accounts;
-use crate::target::postgres::lock::require_control_schema;
+use crate::target::{self, FreshAccount};
 
 /// Accounts read ahead of the writer.
 const READ_AHEAD: usize = 256;
@@ -15,14 +13,13 @@ const READ_AHEAD: usize = 256;
 pub(super) async fn export(context: &Context, args: &ExportArgs) -> Result<Outcome> {
     let output = output(args)?;
     let settings = &context.settings;
-    let target = connect::place(Side::V2, settings)?.to_string();
-    let plan = super::check::compile(context).await?;
-    let mut v2 = connect::postgres(Side::V2, settings).await?;
-    require_control_schema(&mut v2, &target).await?;
+    let target = target::open(settings)?;
+    let plan = super::check::compile(context, &*target).await?;
+    let mut v2 = target.control().await?;
     let key = password::load(&settings.key_file)?;
-    let known = crate::run::password_facts(&mut v2, &target).await?;
+    let known = crate::run::password_facts(&mut *v2).await?;
     let Some((fingerprint, length)) = known else {
-        return Err(Error::refused(format!("{target}: no run has generated passwords"))
+        return Err(Error::refused(format!("{}: no run has generated passwords", target.place()))
             .help("`v1v2 migrate --passwords generate` does"));
     };
     if fingerprint != key.fingerprint() {
@@ -38,7 +35,7 @@ pub(super) async fn export(context: &Context, args: &ExportArgs) -> Result<Outco
     // The list is encrypted and written on a thread of its own, row by row as V2 sends them.
     let (sender, receiver) = std::sync::mpsc::sync_channel(READ_AHEAD);
     let writing = tokio::task::spawn_blocking(move || credentials::write(receiver.into_iter(), output));
-    let read = accounts::fresh(&mut v2, &plan, &target, async |account| {
+    let mut each = |account: FreshAccount| {
         let password = password::derive(&key, &account.id, length);
         let credential = Credential {
             scope: account.scope,
@@ -51,8 +48,8 @@ pub(super) async fn export(context: &Context, args: &ExportArgs) -> Result<Outco
         tokio::task::block_in_place(|| {
             sender.send(Ok(credential)).map_err(|_| Error::failed("the list's writer has stopped"))
         })
-    })
-    .await;
+    };
+    let read = v2.fresh_accounts(&plan, &mut each).await;
     if let Err(error) = &read {
         // Half a list must not pass for a whole one.
         drop(sender.send(Err(Error::failed(error.message()))));

@@ -9,10 +9,12 @@ use crate::plan::Plan;
 use crate::report::{self, Align, EntityProgress, Event, Progress, Table};
 use crate::run::{self, Observer, Options, Summary};
 use crate::source::filter;
+use crate::target;
 use crate::validate::Only;
 
 pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome> {
-    let plan = Arc::new(super::check::compile(context).await?);
+    let target = target::open(&context.settings)?;
+    let plan = Arc::new(super::check::compile(context, &*target).await?);
     let options = options(&plan, args)?;
     if !args.dry_run && !args.force {
         report::confirm(&question(context, &plan, &options)?)?;
@@ -30,7 +32,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
         }
     });
     let migrated =
-        run::migrate(context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
+        run::migrate(&*target, context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
     asked.abort();
     drop(finishing);
     observer.finish();
@@ -44,7 +46,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     }
     if !args.dry_run && !args.skip_validation {
         let only = Only { entities: entities.as_deref(), partial: &filtered };
-        super::validate::validate(context, &plan, &only, true).await?;
+        super::validate::validate(context, &*target, &plan, &only, true).await?;
     }
     Ok(if summary.rejected() > 0 { Outcome::Rejects } else { Outcome::Done })
 }

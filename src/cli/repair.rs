@@ -1,18 +1,15 @@
 //! `v1v2 repair`: brings back what a bulk load that was killed took away.
 
 use super::{Context, Outcome};
-use crate::connect::{self, Side};
 use crate::error::Result;
 use crate::report::Event;
-use crate::target::postgres::bulk;
-use crate::target::postgres::lock::{Held, RunRecord, State};
+use crate::target::{self, RunRecord, State};
 
 pub(super) async fn run(context: &Context) -> Result<Outcome> {
-    let settings = &context.settings;
-    let place = connect::place(Side::V2, settings)?.to_string();
+    let target = target::open(&context.settings)?;
     let record = RunRecord { command: "repair", ..RunRecord::default() };
-    let lock = Held::take(settings, &place).await?.begin(&record).await?;
-    let restored = bulk::restore(settings, &place, |name| tracing::info!("bringing back {name}")).await;
+    let lock = target.hold().await?.begin(&record).await?;
+    let restored = target.restore(&|name| tracing::info!("bringing back {name}")).await;
     let (state, error) = match &restored {
         Ok(_) => (State::Done, None),
         Err(error) => (State::Failed, Some(error.message().to_owned())),

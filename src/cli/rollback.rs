@@ -1,34 +1,28 @@
 //! `v1v2 rollback`: takes back what a run made.
 
 use super::{Context, Outcome, RollbackArgs};
-use crate::connect::{self, Side};
 use crate::error::Result;
 use crate::report::{self, Align, Event, Table};
-use crate::target::postgres::bulk;
-use crate::target::postgres::lock::{Held, RunRecord, State};
-use crate::target::postgres::rollback::{self, RolledBack};
+use crate::target::{self, RolledBack, RunRecord, State};
 
 /// Rows listed on the terminal; with `--json` all of them are.
 const SHOWN: usize = 20;
 
 pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcome> {
-    let settings = &context.settings;
-    let place = connect::place(Side::V2, settings)?.to_string();
-    let plan = super::check::compile(context).await?;
+    let target = target::open(&context.settings)?;
+    let plan = super::check::compile(context, &*target).await?;
     let record = RunRecord { command: "rollback", ..RunRecord::default() };
-    let mut held = Held::take(settings, &place).await?;
+    let mut held = target.hold().await?;
     let id = args.run.map(|id| id.to_string());
-    let run = rollback::find_run(held.connection(), id.as_deref(), &place).await?;
+    let run = held.find_run(id.as_deref()).await?;
     if !args.force {
-        report::confirm(&format!("Roll back the run {} in {place}?", run.1))?;
+        report::confirm(&format!("Roll back the run {} in {}?", run.id, target.place()))?;
     }
     let mut lock = held.begin(&record).await?;
     let work = async {
-        bulk::restore(settings, &place, |name| tracing::info!("bringing back {name}")).await?;
+        target.restore(&|name| tracing::info!("bringing back {name}")).await?;
         let progress = context.progress.entity("rollback", None);
-        let done =
-            rollback::rollback(lock.connection(), &plan, run, &place, |_, lines| progress.advance(lines))
-                .await;
+        let done = lock.rollback(&plan, run, &|lines| progress.advance(lines)).await;
         progress.finish();
         done
     };

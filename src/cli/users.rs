@@ -3,22 +3,20 @@
 use secrecy::ExposeSecret;
 
 use super::{Context, Outcome, VerifyLoginArgs};
-use crate::connect::{self, Side};
 use crate::credentials::{LoginCheck, check_login};
 use crate::error::{Error, Result};
 use crate::report::{self, Event};
-use crate::target::postgres::accounts;
+use crate::target;
 
 pub(super) async fn verify_login(context: &Context, args: &VerifyLoginArgs) -> Result<Outcome> {
-    let settings = &context.settings;
-    let target = connect::place(Side::V2, settings)?.to_string();
-    let plan = super::check::compile(context).await?;
-    let mut v2 = connect::postgres(Side::V2, settings).await?;
-    let Some(login) = accounts::login(&mut v2, &plan, &target, &args.email).await? else {
-        return Err(Error::differences(format!("{target} has no account with that email or user name"))
-            .help(
-                "look it up in the accounts table; suffixed and placeholder emails are in v1v2.conflicts",
-            ));
+    let target = target::open(&context.settings)?;
+    let plan = super::check::compile(context, &*target).await?;
+    let mut v2 = target.control().await?;
+    let Some(login) = v2.login(&plan, &args.email).await? else {
+        let place = target.place();
+        return Err(Error::differences(format!("{place} has no account with that email or user name")).help(
+            "look it up in the accounts table; suffixed and placeholder emails are in v1v2.conflicts",
+        ));
     };
     let password = report::password("Password: ")?;
     // A hash takes tens of milliseconds: not on the threads that answer the network.

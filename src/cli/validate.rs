@@ -6,25 +6,32 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::{Align, Event, Table};
 use crate::source::Snapshot;
+use crate::target::{self, Target};
 use crate::validate::{self, Only, Report};
 
 pub(super) async fn run(context: &Context, args: &ValidateArgs) -> Result<Outcome> {
-    let plan = super::check::compile(context).await?;
-    validate(context, &plan, &Only::default(), args.compare_counts).await?;
+    let target = target::open(&context.settings)?;
+    let plan = super::check::compile(context, &*target).await?;
+    validate(context, &*target, &plan, &Only::default(), args.compare_counts).await?;
     Ok(Outcome::Done)
 }
 
 /// Compares V2 with its ledger, and the ledger with V1 if wanted, and prints what was found.
-pub(super) async fn validate(context: &Context, plan: &Plan, only: &Only<'_>, with_v1: bool) -> Result<()> {
+pub(super) async fn validate(
+    context: &Context,
+    target: &dyn Target,
+    plan: &Plan,
+    only: &Only<'_>,
+    with_v1: bool,
+) -> Result<()> {
     let settings = &context.settings;
-    let target = connect::place(Side::V2, settings)?.to_string();
     let mut snapshot = None;
     if with_v1 {
         let source = connect::place(Side::V1, settings)?.to_string();
         snapshot = Some(Snapshot::take(connect::postgres(Side::V1, settings).await?, source).await?);
     }
-    let mut v2 = connect::postgres(Side::V2, settings).await?;
-    let report = validate::compare_counts(plan, snapshot.as_mut(), &mut v2, &target, only).await?;
+    let mut v2 = target.control().await?;
+    let report = validate::compare_counts(plan, snapshot.as_mut(), &mut *v2, only).await?;
     print(context, &report);
     let differences: Vec<_> = report.differences().collect();
     if differences.is_empty() {

@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 pub use prepare::{password_facts, select};
 pub use summary::{EntitySummary, Estimate, RejectedRow, Summary};
 
-use sqlx::PgConnection;
-
 use crate::census::Census;
 use crate::connect::{self, Side};
 use crate::error::{Error, Kind, Result};
@@ -30,9 +28,7 @@ use crate::password::HashPool;
 use crate::plan::Plan;
 use crate::settings::{PasswordMode, Settings};
 use crate::source::Snapshot;
-use crate::target::postgres::lock::{Held, RunLock, RunRecord, State, require_control_schema};
-use crate::target::postgres::trial::Trial;
-use crate::target::postgres::{Writer, bulk};
+use crate::target::{Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer};
 
 /// What one invocation of `migrate` is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -110,19 +106,18 @@ struct Shared {
 
 /// Where the chunks of a run go.
 enum Sink {
-    Real(Writer),
-    Trial(Box<Trial>),
+    Real(Box<dyn Writer>),
+    Trial(Box<dyn Trial>),
 }
 
 /// One invocation: what it is asked to do, and with what.
-struct Job {
+struct Job<'t> {
     settings: Arc<Settings>,
     plan: Arc<Plan>,
     options: Options,
     observer: Arc<dyn Observer>,
     stop: Stop,
-    /// V2, for messages.
-    place: String,
+    target: &'t dyn Target,
     /// The entities to migrate, by index of the plan.
     selected: Vec<usize>,
 }
@@ -132,6 +127,7 @@ struct Job {
 /// # Errors
 /// The first error that stops the run. What was committed before it stays, and the same call goes on from there.
 pub async fn migrate(
+    target: &dyn Target,
     settings: Arc<Settings>,
     plan: Arc<Plan>,
     options: Options,
@@ -139,11 +135,10 @@ pub async fn migrate(
     stop: Stop,
 ) -> Result<Summary> {
     let began = Instant::now();
-    let place = connect::place(Side::V2, &settings)?.to_string();
     let source_place = connect::place(Side::V1, &settings)?.to_string();
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
-    let job = Job { settings, plan, options, observer, stop, place, selected };
+    let job = Job { settings, plan, options, observer, stop, target, selected };
     let mut summary = if job.options.dry_run {
         dry_run(&job, &mut snapshot).await?
     } else {
@@ -156,17 +151,17 @@ pub async fn migrate(
     Ok(summary)
 }
 
-async fn dry_run(job: &Job, snapshot: &mut Snapshot) -> Result<Summary> {
+async fn dry_run(job: &Job<'_>, snapshot: &mut Snapshot) -> Result<Summary> {
     let prepared = Prepared::new(job, snapshot).await?;
-    let (mut summary, trial) = carry(job, snapshot, prepared, Target::Trial).await?;
+    let (mut summary, trial) = carry(job, snapshot, prepared, Goal::Trial).await?;
     if let Some(mut trial) = trial {
-        summary.samples = prepare::samples(&mut trial, &job.plan, &job.selected, &job.place).await?;
+        summary.samples = trial.samples(&job.selected).await?;
         trial.end().await?;
     }
     Ok(summary)
 }
 
-async fn run(job: &Job, snapshot: &mut Snapshot) -> Result<Summary> {
+async fn run(job: &Job<'_>, snapshot: &mut Snapshot) -> Result<Summary> {
     let (source_system, source_database) = snapshot.identity().await?;
     let record = RunRecord {
         command: "migrate",
@@ -174,12 +169,12 @@ async fn run(job: &Job, snapshot: &mut Snapshot) -> Result<Summary> {
         source_system,
         source_database: Some(source_database),
     };
-    let mut held = Held::take(&job.settings, &job.place).await?;
+    let mut held = job.target.hold().await?;
     held.require_same_source(&record).await?;
     let prepared = Prepared::new(job, snapshot).await?;
     let mut lock = held.begin(&record).await?;
-    let id = lock.id.to_string();
-    match carry(job, snapshot, prepared, Target::Real(&mut lock)).await {
+    let id = lock.run().id.to_string();
+    match carry(job, snapshot, prepared, Goal::Real(&mut *lock)).await {
         Ok((mut summary, _)) => {
             let state = if summary.interrupted { State::Interrupted } else { State::Done };
             lock.release(state, None, &summary.counts()).await?;
@@ -199,9 +194,9 @@ async fn run(job: &Job, snapshot: &mut Snapshot) -> Result<Summary> {
 /// What is known before the first row is written. Making it writes nothing, so whatever is refused here leaves V2 as
 /// it was.
 struct Prepared {
-    control: PgConnection,
+    control: Box<dyn Control>,
     ids: Vec<EntityIds>,
-    prefixes: Vec<prepare::NewPrefix>,
+    new_entities: Vec<NewEntity>,
     ledger_lines: Vec<u64>,
     lookups: Lookups,
     references: References,
@@ -210,26 +205,27 @@ struct Prepared {
 }
 
 impl Prepared {
-    async fn new(job: &Job, snapshot: &mut Snapshot) -> Result<Self> {
-        let Job { settings, plan, place, selected, .. } = job;
-        let mut control = connect::another(Side::V2, settings).await?;
-        require_control_schema(&mut control, place).await?;
+    async fn new(job: &Job<'_>, snapshot: &mut Snapshot) -> Result<Self> {
+        let Job { settings, plan, target, selected, .. } = job;
+        let mut session = target.control().await?;
+        let control = &mut *session;
         if job.makes_passwords() {
-            prepare::require_same_passwords(settings, &mut control, place).await?;
+            prepare::require_same_passwords(settings, control).await?;
         }
-        let (ids, prefixes) = prepare::entity_ids(&mut control, snapshot, plan, place).await?;
-        let ledger_lines = prepare::ledger_lines(&mut control, plan, place).await?;
+        let (ids, new_entities) = prepare::entity_ids(control, snapshot, plan).await?;
+        let ledger_lines = prepare::ledger_lines(control, plan).await?;
         prepare::require_dependencies(snapshot, plan, selected, &ledger_lines).await?;
-        let lookups = prepare::lookups(&mut control, plan, place).await?;
-        let references = prepare::references(&mut control, plan, place).await?;
+        let lookups = prepare::lookups(control, plan, target.place()).await?;
+        let references = prepare::references(control, plan).await?;
         job.observer.step("taking the census: who is who");
-        let surveyed = survey::take(snapshot, &mut control, plan, &ids, settings, place).await?;
+        let surveyed = survey::take(snapshot, control, plan, &ids, settings, target.place()).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
-        Ok(Self { control, ids, prefixes, ledger_lines, lookups, references, surveyed, duplicates })
+        let control = session;
+        Ok(Self { control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates })
     }
 }
 
-impl Job {
+impl Job<'_> {
     fn makes_passwords(&self) -> bool {
         self.settings.passwords == PasswordMode::Generate
             && self.plan.accounts.is_some()
@@ -238,46 +234,41 @@ impl Job {
 }
 
 /// Where a run writes.
-enum Target<'l> {
+enum Goal<'l> {
     /// Into V2.
-    Real(&'l mut RunLock),
-    /// Into temporary tables.
+    Real(&'l mut dyn RunLock),
+    /// Nowhere that stays.
     Trial,
 }
 
 /// Everything between recording the run and its end.
 async fn carry(
-    job: &Job,
+    job: &Job<'_>,
     snapshot: &mut Snapshot,
     prepared: Prepared,
-    target: Target<'_>,
-) -> Result<(Summary, Option<Trial>)> {
-    let Job { settings, plan, place, .. } = job;
-    let Prepared { mut control, ids, prefixes, ledger_lines, lookups, references, surveyed, duplicates } =
+    goal: Goal<'_>,
+) -> Result<(Summary, Option<Box<dyn Trial>>)> {
+    let Job { settings, plan, target, .. } = job;
+    let Prepared { mut control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates } =
         prepared;
     let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
     let mut passwords = None;
-    let real = matches!(target, Target::Real(_));
-    let sinks = match target {
-        Target::Real(lock) => {
-            prepare::keep_prefixes(&mut control, &prefixes, lock.number, place).await?;
+    let real = matches!(goal, Goal::Real(_));
+    let sinks = match goal {
+        Goal::Real(lock) => {
+            let run = lock.run();
+            control.keep_entities(&new_entities, run.number).await?;
             if job.makes_passwords() {
-                passwords = Some(prepare::hash_pool(settings, &mut control, place).await?);
+                passwords = Some(prepare::hash_pool(settings, &mut *control).await?);
             }
-            let missing = bulk::missing(lock.connection(), place).await?;
-            if settings.bulk && missing.is_empty() && bulk::is_empty(lock.connection(), plan, place).await? {
-                let number = lock.number;
-                bulk::begin(lock.connection(), plan, place, number).await?;
+            if settings.bulk {
+                lock.begin_bulk(plan).await?;
             }
-            (0..settings.writers.max(1))
-                .map(|_| {
-                    Sink::Real(Writer::new(settings.clone(), plan.clone(), place.to_owned(), lock.number))
-                })
-                .collect()
+            (0..settings.writers.max(1)).map(|number| Sink::Real(target.writer(plan, run, number))).collect()
         }
-        Target::Trial => {
+        Goal::Trial => {
             let with_rows = ledger_lines.iter().any(|&lines| lines > 0) || settings.into_existing;
-            vec![Sink::Trial(Box::new(Trial::begin(settings, plan, place, with_rows).await?))]
+            vec![Sink::Trial(target.trial(plan, with_rows).await?)]
         }
     };
     let shared = Arc::new(Shared {
@@ -301,7 +292,7 @@ async fn carry(
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);
-    let read = read::all(&shared, job, snapshot, &mut control, &ledger_lines, &row_counts, sender).await;
+    let read = read::all(&shared, job, snapshot, &mut *control, &ledger_lines, &row_counts, sender).await;
     if read.is_err() {
         shared.gate.fail();
     }
@@ -313,9 +304,7 @@ async fn carry(
     };
 
     if real && !job.stop.asked() {
-        let restored =
-            bulk::restore(settings, place, |name| job.observer.step(&format!("bringing back {name}")))
-                .await?;
+        let restored = target.restore(&|name| job.observer.step(&format!("bringing back {name}"))).await?;
         if restored > 0 {
             tracing::info!(restored, "foreign keys and indexes are back");
         }

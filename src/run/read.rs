@@ -1,6 +1,5 @@
 //! The reading half of a run: V1 and the ledger side by side, cut into chunks.
 
-use sqlx::PgConnection;
 use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -12,6 +11,7 @@ use crate::ledger::{Beside, Outcome};
 use crate::password::{self, Batch as Passwords};
 use crate::row::Rows;
 use crate::source::{Snapshot, compare_keys};
+use crate::target::Control;
 
 /// Rows that were read and are not converted yet.
 pub(super) struct Chunk {
@@ -45,9 +45,9 @@ impl Chunk {
 /// Reads all selected entities, one after the other.
 pub(super) async fn all(
     shared: &Shared,
-    job: &Job,
+    job: &Job<'_>,
     snapshot: &mut Snapshot,
-    control: &mut PgConnection,
+    control: &mut dyn Control,
     ledger_lines: &[u64],
     row_counts: &[Option<u64>],
     sender: Sender<Chunk>,
@@ -64,7 +64,8 @@ pub(super) async fn all(
             0 => None,
             _ => {
                 let source = &definition.source;
-                Some(Beside::open(control, &job.place, &definition.name, source.key_kind).await?)
+                let lines = control.ledger(&definition.name, source.key_kind).await?;
+                Some(Beside::open(lines, source.key_kind).await?)
             }
         };
         let mut reader = Reader {

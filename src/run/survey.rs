@@ -6,22 +6,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
 use super::broken;
-use crate::census::{
-    Census, Contact, EmailClaim, Existing, ExistingAccount, Outcome, People, PhoneClaim, Rules, Survey,
-};
+use crate::census::{Census, Contact, EmailClaim, Existing, Outcome, People, PhoneClaim, Rules, Survey};
 use crate::error::{Error, Result};
 use crate::identity::{email, phone};
 use crate::migrator::{EntityIds, Phones};
 use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
 use crate::row::{Row, Rows};
 use crate::settings::{PasswordMode, Settings};
-use crate::source::{Snapshot, quoted};
-use crate::target::postgres::table;
+use crate::source::Snapshot;
+use crate::target::Control;
 
 /// What the survey found.
 #[derive(Default)]
@@ -40,7 +36,7 @@ pub(super) struct Surveyed {
 /// Takes the census.
 pub(super) async fn take(
     snapshot: &mut Snapshot,
-    control: &mut PgConnection,
+    control: &mut dyn Control,
     plan: &Plan,
     ids: &[EntityIds],
     settings: &Settings,
@@ -255,46 +251,19 @@ impl ContactColumns {
 
 /// The accounts that V2 has. Those that the ledger does not name are somebody else's.
 async fn existing(
-    control: &mut PgConnection,
+    control: &mut dyn Control,
     accounts: &Accounts,
     into_existing: bool,
     place: &str,
 ) -> Result<Existing> {
     let mut existing = Existing::new(&accounts.phone_region);
-    let column = |name: &Option<String>| {
-        name.as_deref().map_or_else(|| "null".to_owned(), |name| format!("account.{}::text", quoted(name)))
-    };
-    let sql = format!(
-        "copy (select account.{id}::text, {}, {}, {}, known.account_id is not null from {table} as account \
-         left join (select distinct account_id from v1v2.ledger where account_id is not null) as known \
-         on known.account_id = account.{id}::text) to stdout",
-        column(&accounts.email_column),
-        column(&accounts.phone_column),
-        column(&accounts.username_column),
-        id = quoted(&accounts.id_column),
-        table = table(&accounts.table),
-    );
-    let failed = |error: sqlx::Error| Error::database(place, &error);
     let mut foreign = 0_u64;
-    {
-        let mut lines = control.copy_out_raw(&sql).await.map_err(failed)?;
-        while let Some(line) = lines.try_next().await.map_err(failed)? {
-            let mut rows = Rows::new(5);
-            if !rows.push(&line) {
-                return Err(broken("V2 sent an account with another number of columns"));
-            }
-            let row = rows.row(0);
-            let ours = row.raw(4) == Some(b"t");
-            foreign += u64::from(!ours);
-            existing.push(&ExistingAccount {
-                id: &row.text(0).unwrap_or_default(),
-                email: row.text(1).as_deref(),
-                phone: row.text(2).as_deref(),
-                username: row.text(3).as_deref(),
-                ours,
-            });
-        }
-    }
+    control
+        .accounts(accounts, &mut |account| {
+            foreign += u64::from(!account.ours);
+            existing.push(account);
+        })
+        .await?;
     if foreign > 0 && !into_existing {
         return Err(Error::refused(format!(
             "{place}: {} has {foreign} accounts that no run of v1v2 made",

@@ -15,8 +15,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{Line, Outcome, Reject};
 use crate::migrator::{Account, Context, Definition, Migrator, Note, Person, Records};
 use crate::password::Job;
-use crate::target::Batch;
-use crate::target::postgres::trial::Trial;
+use crate::target::{Batch, Trial};
 
 /// Chunks that are read ahead of the writers. With passwords on this is what keeps the hash pool busy while the
 /// writers commit; it bounds memory, since a chunk is bounded in bytes.
@@ -49,11 +48,11 @@ impl AccountBits {
 }
 
 /// The writers of a run.
-pub(super) struct Workers(JoinSet<Result<Option<Trial>>>);
+pub(super) struct Workers(JoinSet<Result<Option<Box<dyn Trial>>>>);
 
 impl Workers {
     /// Waits for all writers; returns the first error, or the dry run's tables.
-    pub async fn finish(mut self) -> Result<Option<Trial>> {
+    pub async fn finish(mut self) -> Result<Option<Box<dyn Trial>>> {
         let mut first = Ok(None);
         while let Some(ended) = self.0.join_next().await {
             // A panic is an error of the run, never "done".
@@ -93,7 +92,7 @@ async fn write(
     shared: &Arc<Shared>,
     receiver: &Mutex<Receiver<Chunk>>,
     mut sink: Sink,
-) -> Result<Option<Trial>> {
+) -> Result<Option<Box<dyn Trial>>> {
     // Buffers of many megabytes are used again: made anew for each chunk, they would leave the heap full of holes.
     let mut spare = Records::default();
     loop {
@@ -139,7 +138,7 @@ async fn write(
             writer.close().await;
             Ok(None)
         }
-        Sink::Trial(trial) => Ok(Some(*trial)),
+        Sink::Trial(trial) => Ok(Some(trial)),
     }
 }
 

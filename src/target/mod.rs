@@ -1,12 +1,214 @@
-//! Where records go. Whatever the database, a chunk commits whole or not at all, and its ledger lines with it.
+//! V2, whatever database it is: what the engine asks of it, and what it may rely on.
+//!
+//! The run, `validate`, `status`, `rollback` and the others know these traits alone; [`postgres`] and `mongodb` keep
+//! their promises. The most important one is [`Writer::commit`]'s: **a chunk's records, accounts, roles and ledger
+//! lines become visible together or not at all**, whatever happens in between. Everything else (resume, running again,
+//! a second machine that takes over) is built on it.
 
 pub mod postgres;
+mod record;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::ledger::{Line, Outcome, Reject};
+use async_trait::async_trait;
+use sqlx::PgConnection;
+
+pub use record::{
+    FreshAccount, KnownEntity, Login, NewEntity, Overview, RolledBack, RunName, RunRecord, State,
+};
+
+use crate::census::ExistingAccount;
+use crate::connect::{self, Side};
+use crate::definition::Definitions;
+use crate::error::Result;
+use crate::ledger::{Known, Line, Outcome, Reject};
 use crate::migrator::Records;
+use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::row::Rows;
+use crate::settings::Settings;
+use crate::validate::{Check, EntityCounts};
+
+/// How many records of each table a dry run shows.
+pub(crate) const SAMPLES: u32 = 10;
+
+/// The V2 that the settings name.
+///
+/// # Errors
+/// Usage: there is no URL, or not one of a database that V2 can be. Connecting is left to the methods.
+pub fn open(settings: &Arc<Settings>) -> Result<Box<dyn Target>> {
+    let place = connect::place(Side::V2, settings)?.to_string();
+    Ok(Box::new(postgres::Postgres::new(settings.clone(), place)))
+}
+
+/// One V2.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Where it is, for messages: no user, no password.
+    fn place(&self) -> &str;
+
+    /// Checks the definitions against V1 and this V2. Only reads.
+    ///
+    /// # Errors
+    /// Usage with every problem at once as its details; refused if V1 and V2 are one database.
+    async fn plan(&self, definitions: &Definitions, v1: &mut PgConnection) -> Result<Plan>;
+
+    /// A session that reads what V2 knows.
+    ///
+    /// # Errors
+    /// Refused if `setup` has not prepared V2.
+    async fn control(&self) -> Result<Box<dyn Control>>;
+
+    /// Takes the lock: at most one holder at any time. Nothing is written yet.
+    ///
+    /// # Errors
+    /// Refused, naming the holder, if another run has it; or if V2 is not prepared.
+    async fn hold(&self) -> Result<Box<dyn Held>>;
+
+    /// One of several writers of a run, from 0. It connects when it is first needed.
+    fn writer(&self, plan: &Arc<Plan>, run: RunName, number: usize) -> Box<dyn Writer>;
+
+    /// A writer for dry runs: decides as V2 would, and leaves nothing behind. `with_rows`: V2 has rows already.
+    async fn trial(&self, plan: &Arc<Plan>, with_rows: bool) -> Result<Box<dyn Trial>>;
+
+    /// Brings back what a bulk load took away; returns how many objects. `each` is told the name of each.
+    async fn restore(&self, each: &Told<'_>) -> Result<usize>;
+}
+
+/// Is told names of what is being made.
+pub type Told<'t> = dyn Fn(&str) + Send + Sync + 't;
+
+/// Takes keys.
+pub type EachKey<'e> = dyn FnMut(&str) + Send + 'e;
+
+/// Takes accounts.
+pub type EachAccount<'e> = dyn FnMut(&ExistingAccount<'_>) + Send + 'e;
+
+/// Ledger lines of one entity in the order of their keys, as V2 sends them.
+pub type LedgerLines<'c> = futures_util::stream::BoxStream<'c, Result<(String, Known)>>;
+
+/// What V2 knows: reading, and the run's own notes.
+#[async_trait]
+pub trait Control: Send {
+    /// What was decided when an entity was first read.
+    async fn entity(&mut self, name: &str) -> Result<Option<KnownEntity>>;
+
+    /// Keeps such decisions, before the first id is made with them. What is known already stays as it is.
+    async fn keep_entities(&mut self, new: &[NewEntity], run: i32) -> Result<()>;
+
+    /// A fact about V2.
+    async fn fact(&mut self, key: &str) -> Result<Option<String>>;
+
+    /// Keeps a fact about V2 if there is none of that key yet.
+    async fn remember(&mut self, key: &str, value: &str) -> Result<()>;
+
+    /// Number of ledger lines, by entity.
+    async fn ledger_lines(&mut self) -> Result<HashMap<String, u64>>;
+
+    /// One entity's ledger lines in key order.
+    async fn ledger<'c>(&'c mut self, entity: &str, kind: KeyKind) -> Result<LedgerLines<'c>>;
+
+    /// Hands on the keys of an entity's rows that are in V2, in any order.
+    async fn migrated_keys(&mut self, entity: &str, each: &mut EachKey<'_>) -> Result<()>;
+
+    /// Reference data: text key to the text of the id.
+    async fn lookup(&mut self, lookup: &Lookup) -> Result<HashMap<String, String>>;
+
+    /// Hands on all accounts, in any order.
+    async fn accounts(&mut self, accounts: &Accounts, each: &mut EachAccount<'_>) -> Result<()>;
+
+    /// What a bulk load took away and nobody has brought back yet: (table, name).
+    async fn missing(&mut self) -> Result<Vec<(String, String)>>;
+
+    /// For `status`.
+    async fn overview(&mut self) -> Result<Overview>;
+
+    /// The accounting of one entity, from the ledger.
+    async fn accounting(&mut self, entity: &str) -> Result<EntityCounts>;
+
+    /// Whether each ledger line's own record, account and role are there.
+    async fn check_records(&mut self, entity: &Entity) -> Result<Vec<Check>>;
+
+    /// Number of rows of each table that the plan writes, and what is wrong with them: orphans, duplicates.
+    async fn check_tables(&mut self, plan: &Plan) -> Result<(Vec<(String, u64)>, Vec<Check>)>;
+
+    /// Hands on each account whose password was generated by us and not changed since, ordered by scope and name.
+    async fn fresh_accounts(
+        &mut self,
+        plan: &Plan,
+        each: &mut (dyn FnMut(FreshAccount) -> Result<()> + Send),
+    ) -> Result<()>;
+
+    /// The account with this email (upper and lower case do not matter) or user name.
+    async fn login(&mut self, plan: &Plan, email: &str) -> Result<Option<Login>>;
+}
+
+/// V2 is ours, and nothing was written yet: the moment for everything that may still refuse.
+#[async_trait]
+pub trait Held: Send {
+    /// Refuses a V1 that the ledger was not made from.
+    async fn require_same_source(&mut self, record: &RunRecord) -> Result<()>;
+
+    /// The run to take back: the one with this id, or the last one that wrote something.
+    async fn find_run(&mut self, id: Option<&str>) -> Result<RunName>;
+
+    /// Records the run: from now on its chunks can be committed.
+    async fn begin(self: Box<Self>, record: &RunRecord) -> Result<Box<dyn RunLock>>;
+}
+
+/// The right to write to V2, on record. Whoever loses it cannot commit any more.
+#[async_trait]
+pub trait RunLock: Send {
+    /// The run that holds it.
+    fn run(&self) -> RunName;
+
+    /// If V2 is empty of what the plan writes, takes away what only costs during the load, on record.
+    async fn begin_bulk(&mut self, plan: &Plan) -> Result<()>;
+
+    /// Takes a run back: exactly what it made, in reverse order, and nothing that was edited since. Can be called again
+    /// after it was cut short. `advance` is told how many ledger lines are done.
+    async fn rollback(
+        &mut self,
+        plan: &Plan,
+        run: RunName,
+        advance: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<RolledBack>;
+
+    /// Records how the run ended and gives the lock back. `counts` is a JSON object.
+    async fn release(
+        self: Box<Self>,
+        state: State,
+        error: Option<&str>,
+        counts: &serde_json::Value,
+    ) -> Result<()>;
+}
+
+/// Writes chunks, one after the other; several of them work side by side, each with its own chunks.
+#[async_trait]
+pub trait Writer: Send {
+    /// Writes a chunk whole, with its ledger lines and conflicts, or not at all. Rows that the database refuses are
+    /// rejected in `batch`, alone; what goes away by itself is tried again; an unanswered commit is resolved.
+    ///
+    /// # Errors
+    /// The chunk is not in V2, and the same call in a new run will bring it; or nobody can tell, and the ledger will.
+    async fn commit(&mut self, batch: &mut Batch) -> Result<()>;
+
+    /// Gives its connection back.
+    async fn close(self: Box<Self>);
+}
+
+/// Writes nothing that stays.
+#[async_trait]
+pub trait Trial: Send {
+    /// As [`Writer::commit`].
+    async fn commit(&mut self, batch: &mut Batch) -> Result<()>;
+
+    /// The first records of each table, as lines of JSON with passwords masked; `entities` by index of the plan.
+    async fn samples(&mut self, entities: &[usize]) -> Result<Vec<(String, Vec<String>)>>;
+
+    /// Leaves nothing behind.
+    async fn end(self: Box<Self>) -> Result<()>;
+}
 
 /// A converted chunk: everything that one transaction writes.
 pub struct Batch {

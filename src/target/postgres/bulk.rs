@@ -11,7 +11,6 @@
 //! come back: that is reported, and nothing is dropped. The ledger's own keys come back at the end too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
@@ -21,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::plan::{AccountField, Fill, KeyFrom, Plan, Policy, TableName, When};
 use crate::settings::Settings;
 use crate::source::quoted;
+use crate::target::Told;
 
 /// Something that was taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,7 @@ pub async fn missing(connection: &mut PgConnection, place: &str) -> Result<Vec<D
 
 /// Brings everything back: indexes side by side, then foreign keys, first unvalidated (which is instant), then
 /// validated side by side. `each` is told what is being made.
-pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str)) -> Result<usize> {
+pub async fn restore(settings: &Settings, place: &str, each: &Told<'_>) -> Result<usize> {
     let mut connection = connect::another(Side::V2, settings).await?;
     let missing = missing(&mut connection, place).await?;
     let count = missing.len();
@@ -216,7 +216,7 @@ pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str))
         missing.into_iter().partition(|of| of.kind == "foreign key");
     // Each build ends by waiting for the disk; twice as many of them keep the processors busy meanwhile.
     let connections = 2 * settings.writers.max(1);
-    side_by_side(settings, place, connections, indexes, &each, |object| match object.kind.as_str() {
+    side_by_side(settings, place, connections, indexes, each, |object| match object.kind.as_str() {
         "constraint" => {
             format!(
                 "alter table {} add constraint {} {}",
@@ -246,7 +246,7 @@ pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str))
             .map_err(|error| Error::database(place, &error))?;
     }
     connection.close().await.map_err(|error| Error::database(place, &error))?;
-    side_by_side(settings, place, connections, foreign_keys, &each, |object| {
+    side_by_side(settings, place, connections, foreign_keys, each, |object| {
         if object.definition.ends_with("NOT VALID") {
             return "select".to_owned();
         }
@@ -258,11 +258,11 @@ pub async fn restore(settings: &Arc<Settings>, place: &str, each: impl Fn(&str))
 
 /// Makes objects over several connections, each together with taking its line out of `v1v2.dropped`.
 async fn side_by_side(
-    settings: &Arc<Settings>,
+    settings: &Settings,
     place: &str,
     connections: usize,
     objects: Vec<Dropped>,
-    each: &impl Fn(&str),
+    each: &Told<'_>,
     sql_of: impl Fn(&Dropped) -> String,
 ) -> Result<()> {
     if objects.is_empty() {

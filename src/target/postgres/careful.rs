@@ -2,12 +2,13 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Batch, Failure, Writer, failure, insert_sql};
+use super::writer::{Failure, Writer, failure, insert_sql};
 use crate::error::{Class, classify};
 use crate::ledger::Reject;
 use crate::plan::{Plan, Write};
 use crate::row::Row;
 use crate::row::{Lines, Rows};
+use crate::target::Batch;
 
 impl Writer {
     /// Writes the chunk row set by row set under savepoints. `suspect` is the row that made the fast way fail.

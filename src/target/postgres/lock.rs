@@ -4,51 +4,20 @@
 //! in `v1v2.lock`, which says who it is and which every chunk's transaction checks. So a run whose connection was
 //! lost cannot go on writing once another one has begun.
 
-use std::sync::Arc;
-
+use async_trait::async_trait;
 use sqlx::{Connection, PgConnection, Row as _};
 use uuid::Uuid;
 
+use super::{bulk, rollback};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::settings::Settings;
+use crate::target::record::ENDED_WITHOUT_A_WORD;
+use crate::target::{self, RolledBack, RunName, RunRecord, State};
 
 /// Key of the advisory lock: the bytes of "v1v2" and a version. Advisory locks belong to one database.
 const ADVISORY_KEY: i64 = 0x7631_7632_0001;
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It did all it was to do.
-    Done,
-    /// It stopped with an error.
-    Failed,
-    /// The user stopped it.
-    Interrupted,
-}
-
-impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
-/// What is recorded when a run begins.
-#[derive(Debug, Clone, Default)]
-pub struct RunRecord {
-    /// The command: `migrate`, `rollback`, `repair`.
-    pub command: &'static str,
-    /// Its arguments, without secrets.
-    pub arguments: Vec<String>,
-    /// V1's system identifier, where the role may read it.
-    pub source_system: Option<String>,
-    /// V1's database.
-    pub source_database: Option<String>,
-}
 
 /// V2 is ours, and nothing was written yet: the moment for everything that may still refuse.
 pub struct Held {
@@ -60,15 +29,12 @@ pub struct Held {
 pub struct RunLock {
     connection: PgConnection,
     place: String,
-    /// The run's number: what ledger lines hold.
-    pub number: i32,
-    /// The run's id (UUIDv7).
-    pub id: Uuid,
+    run: RunName,
 }
 
 impl Held {
     /// Takes the lock, or refuses and says who holds it.
-    pub async fn take(settings: &Arc<Settings>, place: &str) -> Result<Self> {
+    pub async fn take(settings: &Settings, place: &str) -> Result<Self> {
         let mut connection = connect::postgres(Side::V2, settings).await?;
         let failed = |error: sqlx::Error| Error::database(place, &error);
         require_control_schema(&mut connection, place).await?;
@@ -82,14 +48,25 @@ impl Held {
         }
         Ok(Self { connection, place: place.to_owned() })
     }
+}
 
-    /// Records the run: from now on its chunks can be committed.
-    pub async fn begin(mut self, record: &RunRecord) -> Result<RunLock> {
-        let failed = |error: sqlx::Error| Error::database(&self.place, &error);
+#[async_trait]
+impl target::Held for Held {
+    async fn require_same_source(&mut self, record: &RunRecord) -> Result<()> {
+        require_same_source(&mut self.connection, &self.place, record).await
+    }
+
+    async fn find_run(&mut self, id: Option<&str>) -> Result<RunName> {
+        rollback::find_run(&mut self.connection, id, &self.place).await
+    }
+
+    async fn begin(mut self: Box<Self>, record: &RunRecord) -> Result<Box<dyn target::RunLock>> {
+        let place = self.place.clone();
+        let failed = |error: sqlx::Error| Error::database(&place, &error);
         let id = Uuid::now_v7();
         let number: i32 = sqlx::query_scalar(
             "with over as (update v1v2.runs set state = 'failed', finished_at = clock_timestamp(), \
-                             error = 'the program ended without a word (killed, or its machine went down)' \
+                             error = $8 \
                            where state = 'running'), \
                   begun as (insert into v1v2.runs (id, command, arguments, tool_version, source_system, source_database) \
                             values ($1, $2, $3, $4, $5, $6) returning no), \
@@ -106,27 +83,40 @@ impl Held {
         .bind(&record.source_system)
         .bind(&record.source_database)
         .bind(holder())
+        .bind(ENDED_WITHOUT_A_WORD)
         .fetch_one(&mut self.connection)
         .await
         .map_err(failed)?;
-        Ok(RunLock { connection: self.connection, place: self.place, number, id })
-    }
-
-    /// Refuses a V1 that the ledger was not made from.
-    pub async fn require_same_source(&mut self, record: &RunRecord) -> Result<()> {
-        require_same_source(&mut self.connection, &self.place, record).await
-    }
-
-    /// The connection that holds the lock.
-    pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        Ok(Box::new(RunLock { connection: self.connection, place, run: RunName { number, id } }))
     }
 }
 
-impl RunLock {
-    /// Records how the run ended and gives the lock back. `counts` is a JSON object.
-    pub async fn release(
-        mut self,
+#[async_trait]
+impl target::RunLock for RunLock {
+    fn run(&self) -> RunName {
+        self.run
+    }
+
+    async fn begin_bulk(&mut self, plan: &Plan) -> Result<()> {
+        let Self { connection, place, run } = self;
+        let missing = bulk::missing(connection, place).await?;
+        if missing.is_empty() && bulk::is_empty(connection, plan, place).await? {
+            bulk::begin(connection, plan, place, run.number).await?;
+        }
+        Ok(())
+    }
+
+    async fn rollback(
+        &mut self,
+        plan: &Plan,
+        run: RunName,
+        advance: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<RolledBack> {
+        rollback::rollback(&mut self.connection, plan, run, &self.place, advance).await
+    }
+
+    async fn release(
+        mut self: Box<Self>,
         state: State,
         error: Option<&str>,
         counts: &serde_json::Value,
@@ -137,7 +127,7 @@ impl RunLock {
                               counts = $4::text::jsonb where no = $1) \
              delete from v1v2.lock where run = $1",
         )
-        .bind(self.number)
+        .bind(self.run.number)
         .bind(state.as_str())
         .bind(error)
         .bind(counts.to_string())
@@ -145,11 +135,6 @@ impl RunLock {
         .await
         .map_err(|error| Error::database(place, &error))?;
         self.connection.close().await.map_err(|error| Error::database(place, &error))
-    }
-
-    /// The connection that holds the lock, for statements of the run's own bookkeeping.
-    pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
     }
 }
 

@@ -12,47 +12,35 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
 use super::table;
 use crate::error::{Error, Result};
-use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, TableName, When, Write};
+use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
 use crate::source::quoted;
+use crate::target::{RolledBack, RunName};
 
 /// Ledger lines in one transaction.
 const CHUNK: i64 = 5_000;
 
-/// What a rollback did.
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct RolledBack {
-    /// The run that was taken back: its number in V2.
-    pub run: i32,
-    /// Its id.
-    pub id: String,
-    /// Rows removed, by table.
-    pub removed: Vec<(String, u64)>,
-    /// Rows that somebody has edited since, and that stay: table and id.
-    pub kept: Vec<(String, String)>,
-    /// Ledger lines taken back.
-    pub lines: u64,
-}
-
 /// The run to take back: the one with this id, or the last one that wrote something.
-pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &str) -> Result<(i32, String)> {
+pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &str) -> Result<RunName> {
     let failed = |error: sqlx::Error| Error::database(place, &error);
     let row = match id {
         Some(id) => {
             let uuid = uuid::Uuid::parse_str(id).map_err(|_| {
-                Error::usage(format!("--run {id:?} is not a run's id")).help("`v1v2 status` lists the runs with their ids")
+                Error::usage(format!("--run {id:?} is not a run's id"))
+                    .help("`v1v2 status` lists the runs with their ids")
             })?;
-            let found = sqlx::query("select no, id::text, state from v1v2.runs where id = $1 and command = 'migrate'")
-                .bind(uuid)
-                .fetch_optional(&mut *connection)
-                .await
-                .map_err(failed)?;
+            let found =
+                sqlx::query("select no, id, state from v1v2.runs where id = $1 and command = 'migrate'")
+                    .bind(uuid)
+                    .fetch_optional(&mut *connection)
+                    .await
+                    .map_err(failed)?;
             found.ok_or_else(|| {
                 Error::usage(format!("{place} knows no migration run {id}"))
                     .help("`v1v2 status` lists the runs with their ids")
             })?
         }
         None => sqlx::query(
-            "select no, id::text, state from v1v2.runs r where command = 'migrate' and state <> 'rolled_back' \
+            "select no, id, state from v1v2.runs r where command = 'migrate' and state <> 'rolled_back' \
              and exists (select from v1v2.ledger where run = r.no) order by no desc limit 1",
         )
         .fetch_optional(&mut *connection)
@@ -64,18 +52,18 @@ pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &s
     if state == "rolled_back" {
         return Err(Error::refused("that run was rolled back already"));
     }
-    Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))
+    Ok(RunName { number: row.try_get(0).map_err(failed)?, id: row.try_get(1).map_err(failed)? })
 }
 
 /// Takes the run back. `advance` is told how many ledger lines are done.
 pub async fn rollback(
     connection: &mut PgConnection,
     plan: &Plan,
-    run: (i32, String),
+    run: RunName,
     place: &str,
-    advance: impl Fn(&str, u64),
+    advance: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<RolledBack> {
-    let mut result = RolledBack { run: run.0, id: run.1, ..RolledBack::default() };
+    let mut result = RolledBack::of(run);
     let failed = |error: sqlx::Error| Error::database(place, &error);
     for entity in plan.entities.iter().rev() {
         loop {
@@ -111,7 +99,7 @@ pub async fn rollback(
             .map_err(failed)?;
             transaction.commit().await.map_err(failed)?;
             result.lines += taken;
-            advance(&entity.name, taken);
+            advance(taken);
         }
     }
     sqlx::query("update v1v2.runs set state = 'rolled_back' where no = $1")
@@ -160,7 +148,7 @@ async fn take_back(
         )
     })?
     .rows_affected();
-    count(&mut result.removed, &write.table, removed);
+    result.removed(&write.table.name, removed);
     let same_transaction_only =
         if write.when == When::Role { format!(" and {untouched}") } else { String::new() };
     let kept: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -191,11 +179,4 @@ fn belongs_by<'w>(entity: &Entity, write: &'w Write) -> Option<(&'w str, &'w str
         _ => false,
     })?;
     Some((&column.name, &column.type_name, "key"))
-}
-
-fn count(removed: &mut Vec<(String, u64)>, table: &TableName, rows: u64) {
-    match removed.iter_mut().find(|(name, _)| *name == table.name) {
-        Some((_, count)) => *count += rows,
-        None => removed.push((table.name.clone(), rows)),
-    }
 }

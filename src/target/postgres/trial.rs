@@ -6,31 +6,38 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::careful::insert_what_fits;
-use super::{Batch, Failure, table};
+use super::table;
+use super::writer::Failure;
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, TableName};
 use crate::settings::Settings;
 use crate::source::quoted;
+use crate::target::{self, Batch, SAMPLES};
 
 /// Writes chunks into temporary tables, over one connection.
 pub struct Trial {
     connection: PgConnection,
+    /// V2's own names.
+    real: Arc<Plan>,
+    /// Those of the temporary tables.
     plan: Plan,
     place: String,
 }
 
 impl Trial {
     /// Makes the temporary tables, with the rows that V2 has now.
-    pub async fn begin(settings: &Arc<Settings>, plan: &Plan, place: &str, with_rows: bool) -> Result<Self> {
+    pub async fn begin(settings: &Settings, plan: &Arc<Plan>, place: &str, with_rows: bool) -> Result<Self> {
         let mut connection = connect::another(Side::V2, settings).await?;
-        let mut plan = plan.clone();
+        let real = plan.clone();
+        let mut plan = Plan::clone(plan);
         let mut made: Vec<TableName> = Vec::new();
         for write in plan.entities.iter_mut().flat_map(|entity| &mut entity.writes) {
-            let temporary = TableName { schema: "pg_temp".into(), name: name_of(&write.table) };
+            let temporary = temporary(&write.table);
             if !made.contains(&temporary) {
                 let mut sql = format!(
                     "create temporary table {} (like {} including all excluding comments excluding statistics)",
@@ -53,11 +60,13 @@ impl Trial {
             }
             write.table = temporary;
         }
-        Ok(Self { connection, plan, place: place.to_owned() })
+        Ok(Self { connection, real, plan, place: place.to_owned() })
     }
+}
 
-    /// "Writes" a chunk; rows that the database refuses are rejected in `batch`.
-    pub async fn commit(&mut self, batch: &mut Batch) -> Result<()> {
+#[async_trait]
+impl target::Trial for Trial {
+    async fn commit(&mut self, batch: &mut Batch) -> Result<()> {
         let failed = |error: sqlx::Error| Error::database(&self.place, &error);
         sqlx::raw_sql("begin").execute(&mut self.connection).await.map_err(failed)?;
         insert_what_fits(&mut self.connection, &self.plan, &self.place, batch, None).await.map_err(
@@ -71,28 +80,47 @@ impl Trial {
         sqlx::raw_sql("commit").execute(&mut self.connection).await.map(drop).map_err(failed)
     }
 
-    /// The connection, to read what the temporary tables hold.
-    pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+    async fn samples(&mut self, entities: &[usize]) -> Result<Vec<(String, Vec<String>)>> {
+        let mut samples = Vec::new();
+        let password = self.real.accounts.as_ref().and_then(|accounts| accounts.password_column.as_deref());
+        for entity in entities.iter().map(|&index| &self.real.entities[index]) {
+            for write in &entity.writes {
+                if samples.iter().any(|(table, _)| *table == write.table.name) {
+                    continue;
+                }
+                let columns = write.columns.iter().map(|column| {
+                    let name = quoted(&column.name);
+                    match password {
+                        Some(password) if password == column.name => format!("'***' as {name}"),
+                        _ => name,
+                    }
+                });
+                let sql = format!(
+                    "select row_to_json(sample)::text from (select {} from {} limit {SAMPLES}) as sample",
+                    columns.collect::<Vec<_>>().join(", "),
+                    table(&temporary(&write.table)),
+                );
+                let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+                    .fetch_all(&mut self.connection)
+                    .await
+                    .map_err(|error| Error::database(&self.place, &error))?;
+                samples.push((write.table.name.clone(), rows));
+            }
+        }
+        Ok(samples)
     }
 
-    /// The name of the temporary table for a table of V2.
-    pub fn table_for(name: &TableName) -> TableName {
-        TableName { schema: "pg_temp".into(), name: name_of(name) }
-    }
-
-    /// Drops everything.
-    pub async fn end(self) -> Result<()> {
+    async fn end(self: Box<Self>) -> Result<()> {
         self.connection.close().await.map_err(|error| Error::database(&self.place, &error))
     }
 }
 
-/// Two schemas may have tables of the same name.
-fn name_of(table: &TableName) -> String {
+/// The temporary table for a table of V2. Two schemas may have tables of the same name.
+fn temporary(table: &TableName) -> TableName {
     let mut name = format!("{}.{}", table.schema, table.name);
     // Postgres cuts names at 63 bytes; a hash keeps long ones apart.
     if name.len() > 63 {
         name = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(name.as_bytes()));
     }
-    name
+    TableName { schema: "pg_temp".into(), name }
 }
