@@ -4,7 +4,14 @@
 //! Database errors are rewritten here: the server's DETAIL line, and for errors about data its message too, hold
 //! cell values (an email, a phone), which must never reach a log or a terminal.
 
+mod mongodb;
+
 use std::fmt;
+
+pub use self::mongodb::{
+    DUPLICATE_KEY, Duplicate, INVALID_DOCUMENT, UNAUTHORIZED, classify_mongodb, is_too_large, mongodb_code,
+    mongodb_duplicate,
+};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

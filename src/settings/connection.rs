@@ -30,10 +30,9 @@ type Applied = Result<(), String>;
 
 impl Parts {
     pub(super) fn set_url(&mut self, text: &str) -> Applied {
-        // The parser's own message may quote the text, and the text holds a password.
-        let url = Url::parse(text)
-            .map_err(|_| "must be a URL like postgres://user:password@host:5432/database".to_owned());
-        if url?.cannot_be_a_base() {
+        // The parser's own message may quote the text, and the text holds a password. URLs of MongoDB are judged where
+        // the connection is made: the URL type knows none with several hosts.
+        if !is_mongodb(text) && !Url::parse(text).is_ok_and(|url| !url.cannot_be_a_base()) {
             return Err("must be a URL like postgres://user:password@host:5432/database".to_owned());
         }
         self.url = Some((self.layer, text.into()));
@@ -83,12 +82,15 @@ impl Parts {
             && place.is_none_or(|place| place <= *layer)
         {
             let Some(password) = &self.password else { return Ok(Some(url.clone())) };
+            if is_mongodb(url.expose_secret()) {
+                return Ok(Some(with_password(url.expose_secret(), password.expose_secret()).into()));
+            }
             let Ok(mut parsed) = Url::parse(url.expose_secret()) else { return Ok(Some(url.clone())) };
             let in_query = parsed.query_pairs().any(|(key, _)| key == "password");
             if parsed.password().is_some() || parsed.username().is_empty() || in_query {
                 return Ok(Some(url.clone()));
             }
-            return match parsed.set_password(Some(password.expose_secret())) {
+            return match parsed.set_password(Some(&escaped(password.expose_secret()))) {
                 Ok(()) => Ok(Some(String::from(parsed).into())),
                 Err(()) => Ok(Some(url.clone())),
             };
@@ -118,6 +120,29 @@ impl Parts {
         }
         Ok(Some(String::from(url).into()))
     }
+}
+
+fn is_mongodb(url: &str) -> bool {
+    url.starts_with("mongodb://") || url.starts_with("mongodb+srv://")
+}
+
+/// A URL of MongoDB that has a user and no password, completed. By hand: with several hosts it is no URL to the URL type.
+fn with_password(url: &str, password: &str) -> String {
+    let end = url.find('?').unwrap_or(url.len());
+    let start = url.find("://").map_or(0, |at| at + 3);
+    match url[start..end].rfind('@').map(|at| start + at) {
+        Some(at) if at > start && !url[start..at].contains(':') => {
+            format!("{}:{}{}", &url[..at], escaped(password), &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// Everything but letters, digits and `-._~` as `%XX`, so that the text means itself in a URL (RFC 3986, section 2.3).
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
 }
 
 /// The higher of two ranks, where each may be missing.
@@ -174,6 +199,24 @@ mod tests {
         parts.set_url("postgres://me@host/school").unwrap();
         parts.set_password("s3cret").unwrap();
         assert_eq!(url(parts), "postgres://me:s3cret@host/school");
+    }
+
+    #[test]
+    fn a_password_given_apart_completes_a_url_of_mongodb() {
+        let complete = |text: &str| {
+            let mut parts = Parts::default();
+            parts.set_url(text).unwrap();
+            parts.set_password("p@ss%41:é").unwrap();
+            url(parts)
+        };
+        let written = "p%40ss%2541%3A%C3%A9";
+        assert_eq!(
+            complete("mongodb://me@a:1,b:2/school?w=1"),
+            format!("mongodb://me:{written}@a:1,b:2/school?w=1")
+        );
+        assert_eq!(complete("mongodb://me:old@a/school"), "mongodb://me:old@a/school");
+        assert_eq!(complete("mongodb://a/school?appName=x@y"), "mongodb://a/school?appName=x@y");
+        assert_eq!(complete("postgres://me@host/school"), format!("postgres://me:{written}@host/school"));
     }
 
     #[test]

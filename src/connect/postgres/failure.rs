@@ -2,24 +2,11 @@
 //! "Connection refused (os error 111)" does not say which of two servers, and the server's own text may name a user.
 
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
 use super::Place;
 use crate::error::Error;
-
-/// No answer in time.
-pub(super) fn silent(place: &Place, waited: Duration) -> Error {
-    Error::failed(format!("{place} did not answer within {} s", waited.as_secs_f32()))
-        .help("check host, port and firewall, or raise connect_timeout")
-}
-
-/// The host's name means nothing.
-pub(super) fn unknown_host(place: &Place) -> Error {
-    Error::failed(format!("{}: the host {} is not known", place.label, place.host))
-        .help(format!("check the host name in {}_DATABASE_URL, and this machine's DNS", place.label))
-}
 
 /// Everything that the driver reports.
 pub(super) fn connecting(place: &Place, options: &PgConnectOptions, error: &sqlx::Error) -> Error {

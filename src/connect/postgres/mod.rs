@@ -1,60 +1,20 @@
-//! Opens connections. Everything that must hold before a row moves is settled here once: TLS that is verified unless
-//! the user says otherwise, a session whose text output does not depend on the server's configuration, no pooler that
-//! swaps sessions under us; and an error that names the fix and never a password.
+//! Connections to Postgres: a session whose text output does not depend on the server's configuration, and no pooler
+//! that swaps sessions under us.
 
 mod failure;
 mod pooler;
-
-use std::fmt;
-use std::net::IpAddr;
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use url::Url;
 
+use super::{Place, Side, is_local, silent, unknown_host};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
 /// The oldest supported server: 12 is where generated columns and `extra_float_digits`' exact default arrived.
 pub const OLDEST_SERVER: u32 = 12;
-
-/// Which database is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The old database, the source.
-    V1,
-    /// The new database, the target.
-    V2,
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1 => "V1",
-            Self::V2 => "V2",
-        })
-    }
-}
-
-/// Where a database is, for people: no user, no password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// `V1` or `V2`.
-    pub label: &'static str,
-    /// Host name, address or directory of the unix socket.
-    pub host: String,
-    /// TCP port, or the number in the socket's name.
-    pub port: u16,
-    /// Name of the database.
-    pub database: String,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}:{}/{})", self.label, self.host, self.port, self.database)
-    }
-}
 
 /// Everything needed to connect: checked, but not yet tried. No `Debug`, as the driver's prints the password.
 struct Address {
@@ -64,11 +24,8 @@ struct Address {
     schema: Option<String>,
 }
 
-/// Where a side is.
-///
-/// # Errors
-/// Usage: there is no URL, or it is not one of Postgres. Refused: a remote host without verified TLS.
-pub fn place(side: Side, settings: &Settings) -> Result<Place> {
+/// Where a Postgres side is; errors as [`super::place`].
+pub(super) fn place(side: Side, settings: &Settings) -> Result<Place> {
     Ok(address(side, settings)?.place)
 }
 
@@ -84,7 +41,7 @@ pub async fn postgres(side: Side, settings: &Settings) -> Result<PgConnection> {
     let checking = pooler::refuse(&place, &mut connection, &mut second);
     tokio::time::timeout(settings.connect_timeout, checking)
         .await
-        .map_err(|_| failure::silent(&place, settings.connect_timeout))??;
+        .map_err(|_| silent(&place, settings.connect_timeout))??;
     // A failed goodbye changes nothing: the answer is known.
     drop(second.close().await);
     Ok(connection)
@@ -105,7 +62,7 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
     let mut connection = match connecting.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(failure::connecting(&place, &options, &error)),
-        Err(_) => return Err(failure::silent(&place, settings.connect_timeout)),
+        Err(_) => return Err(silent(&place, settings.connect_timeout)),
     };
     let version = connection.server_version_num().unwrap_or(0) / 10_000;
     if version < OLDEST_SERVER {
@@ -152,8 +109,8 @@ async fn resolve(place: &Place, settings: &Settings) -> Result<()> {
     let looking = tokio::net::lookup_host((place.host.as_str(), place.port));
     match tokio::time::timeout(settings.connect_timeout, looking).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(failure::unknown_host(place)),
-        Err(_) => Err(failure::silent(place, settings.connect_timeout)),
+        Ok(Err(_)) => Err(unknown_host(place)),
+        Err(_) => Err(silent(place, settings.connect_timeout)),
     }
 }
 
@@ -164,16 +121,8 @@ fn address(side: Side, settings: &Settings) -> Result<Address> {
             .help("write it like postgres://user:password@host:5432/database")
     };
     let mut url = Url::parse(url.expose_secret()).map_err(|_| wrong())?;
-    match (url.scheme(), side) {
-        ("postgres" | "postgresql", _) => {}
-        ("mongodb" | "mongodb+srv", Side::V2) => {
-            return Err(Error::usage("V2 is a MongoDB URL, and this version writes into Postgres only")
-                .help("set V2_DATABASE_URL to a URL that begins with postgres:// or postgresql://"));
-        }
-        (other, _) => {
-            return Err(Error::usage(format!("{side} must be Postgres, but its URL begins with {other}://"))
-                .help(format!("set {side}_DATABASE_URL to a URL that begins with postgres://")));
-        }
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(other_kind(side, settings));
     }
     let (mode, schema) = keep_known_parameters(&mut url);
     let mut options = PgConnectOptions::from_url(&url);
@@ -192,19 +141,20 @@ fn address(side: Side, settings: &Settings) -> Result<Address> {
         None => options.get_host().to_owned(),
     };
     let database = options.get_database().unwrap_or(options.get_username()).to_owned();
-    let place = Place {
-        label: match side {
-            Side::V1 => "V1",
-            Side::V2 => "V2",
-        },
-        port: options.get_port(),
-        host,
-        database,
-    };
+    let place = Place { label: side.label(), port: options.get_port(), host, more_hosts: 0, database };
     let mode = tls(&place, mode.as_deref(), settings.insecure_tls)?;
     let options =
         options.application_name("v1v2").ssl_mode(mode).extra_float_digits(None).disable_statement_logging();
     Ok(Address { place, options, schema })
+}
+
+/// The URL is not one of Postgres. A MongoDB V2 gets here where a command needs what only Postgres has.
+fn other_kind(side: Side, settings: &Settings) -> Error {
+    match super::scheme(side, settings) {
+        Err(error) => error,
+        Ok(_) => Error::usage(format!("{side} is MongoDB, and this works with Postgres only"))
+            .help(format!("set {side}_DATABASE_URL to a URL that begins with postgres:// or postgresql://")),
+    }
 }
 
 /// What a URL's parameters may say. Others (Prisma's `connection_limit`, `pgbouncer`, …) are for other programs;
@@ -266,13 +216,6 @@ fn tls(place: &Place, mode: Option<&str>, insecure: bool) -> Result<PgSslMode> {
     })
 }
 
-/// Whether a host is this machine, so that nobody sits in between.
-fn is_local(host: &str) -> bool {
-    host.starts_with('/')
-        || host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-}
-
 /// What tells one database of one cluster from all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -308,7 +251,8 @@ pub async fn identity(place: &Place, connection: &mut PgConnection) -> Result<Id
     Ok(Identity { system, started: row.get(0), oid: u32::try_from(oid).unwrap_or_default() })
 }
 
-/// Refuses a source that is the target, whatever names the two URLs give it.
+/// Refuses a source that is the target, whatever names the two URLs give it. Only two of Postgres can be one: a V2 of
+/// MongoDB needs no such check.
 ///
 /// # Errors
 /// Refused if both are one database; failed if one does not answer.
@@ -345,7 +289,13 @@ mod tests {
 
     #[test]
     fn remote_hosts_need_verified_tls_unless_told_otherwise() {
-        let at = |host: &str| Place { label: "V1", host: host.into(), port: 5432, database: "school".into() };
+        let at = |host: &str| Place {
+            label: "V1",
+            host: host.into(),
+            port: 5432,
+            more_hosts: 0,
+            database: "school".into(),
+        };
         let mode = |host: &str, mode, insecure| format!("{:?}", tls(&at(host), mode, insecure).unwrap());
         assert_eq!(mode("db.example", None, false), "VerifyFull");
         assert_eq!(mode("db.example", None, true), "Prefer");
@@ -355,18 +305,6 @@ mod tests {
         }
         assert_eq!(tls(&at("db.example"), Some("prefer"), false).unwrap_err().exit_code(), 5);
         assert_eq!(tls(&at("db.example"), Some("sure"), false).unwrap_err().exit_code(), 2);
-        assert!(!is_local("localhost.example.com") && !is_local("10.0.0.1"));
-    }
-
-    #[test]
-    fn other_schemes_are_usage_errors() {
-        let mongo = place(Side::V2, &with("mongodb://me:CANARY@localhost/school")).unwrap_err();
-        assert!(mongo.exit_code() == 2 && mongo.fix().unwrap().contains("postgres://"));
-        let mysql = place(Side::V1, &with("mysql://me:CANARY@localhost/school")).unwrap_err();
-        assert!(mysql.exit_code() == 2 && mysql.message().contains("mysql://"));
-        assert!(!mysql.to_string().contains("CANARY"));
-        let none = place(Side::V1, &Settings::default()).unwrap_err();
-        assert!(none.exit_code() == 2 && none.fix().unwrap().contains("V1_DATABASE_URL"));
     }
 
     #[test]
