@@ -4,7 +4,7 @@
 //! Database errors are rewritten here: the server's DETAIL line, and for errors about data its message too, hold
 //! cell values (an email, a phone), which must never reach a log or a terminal.
 
-mod mongodb;
+pub mod mongodb;
 
 use std::fmt;
 

@@ -98,6 +98,11 @@ pub fn is_too_large(error: &DriverError) -> bool {
     name.is_some_and(|name| TOO_LARGE.contains(&name))
 }
 
+/// Whether this code blames one document.
+pub fn is_row(code: i32) -> bool {
+    ROW.contains(&code)
+}
+
 /// The server's error code: of the command, else of the first document that was refused, else of the write concern.
 pub fn mongodb_code(error: &DriverError) -> Option<i32> {
     match error.kind.as_ref() {

@@ -1,10 +1,11 @@
 //! V2, whatever database it is: what the engine asks of it, and what it may rely on.
 //!
-//! The run, `validate`, `status`, `rollback` and the others know these traits alone; [`postgres`] and `mongodb` keep
+//! The run, `validate`, `status`, `rollback` and the others know these traits alone; [`postgres`] and [`mongodb`] keep
 //! their promises. The most important one is [`Writer::commit`]'s: **a chunk's records, accounts, roles and ledger
 //! lines become visible together or not at all**, whatever happens in between. Everything else (resume, running again,
 //! a second machine that takes over) is built on it.
 
+pub mod mongodb;
 pub mod postgres;
 mod record;
 
@@ -15,11 +16,11 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 pub use record::{
-    FreshAccount, KnownEntity, Login, NewEntity, Overview, RolledBack, RunName, RunRecord, State,
+    FreshAccount, KnownEntity, Login, NewEntity, Overview, RolledBack, RunName, RunRecord, State, holder,
 };
 
 use crate::census::ExistingAccount;
-use crate::connect::{self, Side};
+use crate::connect::{self, Scheme, Side};
 use crate::definition::Definitions;
 use crate::error::Result;
 use crate::ledger::{Known, Line, Outcome, Reject};
@@ -38,7 +39,10 @@ pub(crate) const SAMPLES: u32 = 10;
 /// Usage: there is no URL, or not one of a database that V2 can be. Connecting is left to the methods.
 pub fn open(settings: &Arc<Settings>) -> Result<Box<dyn Target>> {
     let place = connect::place(Side::V2, settings)?.to_string();
-    Ok(Box::new(postgres::Postgres::new(settings.clone(), place)))
+    Ok(match connect::scheme(Side::V2, settings)? {
+        Scheme::Postgres => Box::new(postgres::Postgres::new(settings.clone(), place)),
+        Scheme::MongoDb => Box::new(mongodb::MongoDb::new(settings.clone(), place)),
+    })
 }
 
 /// One V2.

@@ -140,3 +140,12 @@ pub struct Login {
     /// Whether the account is locked.
     pub locked: bool,
 }
+
+/// Who this program is, for the one who finds V2 locked.
+pub fn holder() -> String {
+    let user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+    let host =
+        std::fs::read_to_string("/etc/hostname").map(|name| name.trim().to_owned()).unwrap_or_default();
+    format!("{user}@{host}, process {}", std::process::id())
+}

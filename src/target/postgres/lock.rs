@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
-use crate::target::{self, RolledBack, RunName, RunRecord, State};
+use crate::target::{self, RolledBack, RunName, RunRecord, State, holder};
 
 /// Key of the advisory lock: the bytes of "v1v2" and a version. Advisory locks belong to one database.
 const ADVISORY_KEY: i64 = 0x7631_7632_0001;
@@ -192,13 +192,4 @@ async fn held(connection: &mut PgConnection, place: &str) -> Result<Error> {
     Ok(Error::refused(format!("{place} is in use by another run: {who}")).help(
         "wait until it has ended; if its program is dead, the server frees the lock by itself within moments",
     ))
-}
-
-/// Who this program is, for the one who finds V2 locked.
-fn holder() -> String {
-    let user =
-        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
-    let host =
-        std::fs::read_to_string("/etc/hostname").map(|name| name.trim().to_owned()).unwrap_or_default();
-    format!("{user}@{host}, process {}", std::process::id())
 }

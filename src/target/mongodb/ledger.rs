@@ -1,0 +1,129 @@
+//! Ledger lines and conflicts as documents. A line's `_id` is `{ e: entity, k: key }`: one index serves for uniqueness, for
+//! looking up and for reading an entity in key order. Keys that are whole numbers are stored as such, so that they are
+//! ordered as numbers.
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+
+use super::session::{at, id};
+use crate::ledger::{Known, Line, Outcome};
+use crate::migrator::Note;
+use crate::plan::{BsonKind, KeyKind};
+
+/// How one entity's lines are written.
+pub struct LineShape {
+    /// The entity.
+    pub entity: String,
+    /// How its keys are ordered.
+    pub key: KeyKind,
+    /// What ids of accounts are.
+    pub account: BsonKind,
+    /// What ids of its own documents are.
+    pub target: BsonKind,
+}
+
+/// A key as it is stored.
+pub fn key(kind: KeyKind, key: &str) -> Bson {
+    match kind {
+        KeyKind::Integer => key.parse().map_or_else(|_| Bson::String(key.to_owned()), Bson::Int64),
+        KeyKind::Text | KeyKind::Uuid => Bson::String(key.to_owned()),
+    }
+}
+
+/// The `_id` of a line.
+pub fn line_id(entity: &str, kind: KeyKind, of: &str) -> Document {
+    doc! { "e": entity, "k": key(kind, of) }
+}
+
+/// All lines of an entity.
+pub fn lines_of(entity: &str) -> Document {
+    doc! { "_id": { "$gte": { "e": entity, "k": Bson::MinKey }, "$lte": { "e": entity, "k": Bson::MaxKey } } }
+}
+
+/// A key as text.
+pub fn key_text(line: &RawDocument) -> Option<String> {
+    match at(line, "_id.k")? {
+        RawBsonRef::String(text) => Some(text.to_owned()),
+        RawBsonRef::Int64(number) => Some(number.to_string()),
+        RawBsonRef::Int32(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// What a line says, for reading beside the source.
+pub fn parse(line: &RawDocument) -> Option<(String, Known)> {
+    let outcome = Outcome::from_letter(at(line, "outcome")?.as_str()?)?;
+    let RawBsonRef::Binary(hash) = at(line, "sourceHash")? else { return None };
+    let source_hash = u128::from_be_bytes(hash.bytes.try_into().ok()?);
+    Some((key_text(line)?, Known { outcome, source_hash }))
+}
+
+fn binary(bytes: &[u8]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
+}
+
+impl LineShape {
+    /// A line as a document. `digests` are of what the row wrote, in the order of its writes; `source_row` is the row's
+    /// own COPY text, kept for rejects only.
+    pub fn document(
+        &self,
+        run: i32,
+        line: &Line,
+        digests: &[u8],
+        source_row: Option<&str>,
+    ) -> mongodb::bson::raw::Result<RawDocumentBuf> {
+        let mut id_of_line = RawDocumentBuf::new();
+        id_of_line.append(mongodb::bson::raw::cstr!("e"), self.entity.as_str());
+        match self.key {
+            KeyKind::Integer if line.key.parse::<i64>().is_ok() => {
+                id_of_line.append(mongodb::bson::raw::cstr!("k"), line.key.parse::<i64>().unwrap_or_default());
+            }
+            _ => id_of_line.append(mongodb::bson::raw::cstr!("k"), line.key.as_str()),
+        }
+        let mut document = rawdoc! {
+            "_id": id_of_line,
+            "run": run,
+            "outcome": line.outcome.letter(),
+            "sourceHash": binary(&line.source_hash.to_be_bytes()),
+        };
+        if let Some(account) = &line.account_id {
+            append(&mut document, "accountId", id(&self.account, account))?;
+        }
+        if let Some(target) = &line.target_id {
+            append(&mut document, "targetId", id(&self.target, target))?;
+        }
+        if !digests.is_empty() {
+            append(&mut document, "digests", Bson::Binary(binary(digests)))?;
+        }
+        if let Some(reject) = &line.reject {
+            append(&mut document, "code", Bson::String(reject.code.clone()))?;
+            append(&mut document, "reason", Bson::String(reject.reason.clone()))?;
+        }
+        if let Some(source_row) = source_row {
+            append(&mut document, "sourceRow", Bson::String(source_row.to_owned()))?;
+        }
+        Ok(document)
+    }
+
+    /// An entry of the conflict log.
+    pub fn conflict(&self, run: i32, of: &str, note: &Note) -> Document {
+        let mut document = doc! {
+            "_id": { "e": &self.entity, "k": key(self.key, of), "kind": &note.kind },
+            "run": run,
+            "decision": &note.decision,
+        };
+        if let Some((entity, key)) = &note.other {
+            document.insert("other", doc! { "e": &**entity, "k": key });
+        }
+        if let Some(detail) = &note.detail {
+            document.insert("detail", detail);
+        }
+        document
+    }
+}
+
+fn append(document: &mut RawDocumentBuf, name: &str, value: Bson) -> mongodb::bson::raw::Result<()> {
+    let name = mongodb::bson::raw::CString::try_from(name)?;
+    document.append(name, mongodb::bson::RawBson::try_from(value)?);
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! MongoDB as V2. Start with [`writer`]: how a chunk is written, and what happens when the database refuses.
+//!
+//! The engine converts a row once, whatever V2 is. What is left to do for MongoDB is to give the text of each field its BSON
+//! type, to nest the fields, and to say which rows BSON cannot hold ([`document`]).
+
+mod accounts;
+mod array;
+mod bulk;
+mod control;
+mod counts;
+mod date;
+mod digest;
+pub mod document;
+mod json;
+mod ledger;
+mod lock;
+mod number;
+mod overview;
+mod raw;
+mod rollback;
+mod session;
+mod shape;
+mod trial;
+mod value;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+
+use crate::definition::Definitions;
+use crate::error::Result;
+use crate::plan::{self, Plan};
+use crate::settings::Settings;
+use crate::target::{Control, Held, RunName, Target, Told, Trial, Writer};
+
+/// A V2 in MongoDB.
+pub struct MongoDb {
+    shared: Arc<session::Shared>,
+}
+
+impl MongoDb {
+    /// The V2 of the settings. Nothing is connected yet.
+    pub fn new(settings: Arc<Settings>, place: String) -> Self {
+        Self { shared: Arc::new(session::Shared::new(settings, place)) }
+    }
+}
+
+#[async_trait]
+impl Target for MongoDb {
+    fn place(&self) -> &str {
+        &self.shared.place
+    }
+
+    async fn plan(&self, definitions: &Definitions, v1: &mut PgConnection) -> Result<Plan> {
+        let connection = self.shared.connection().await?;
+        plan::compile_mongodb(definitions, v1, &connection.database).await
+    }
+
+    async fn control(&self) -> Result<Box<dyn Control>> {
+        Ok(Box::new(control::Session::open(&self.shared).await?))
+    }
+
+    async fn hold(&self) -> Result<Box<dyn Held>> {
+        Ok(Box::new(lock::Held::take(&self.shared).await?))
+    }
+
+    fn writer(&self, plan: &Arc<Plan>, run: RunName, number: usize) -> Box<dyn Writer> {
+        let ending = writer::Ending::Commit(number);
+        Box::new(writer::Writer::new(self.shared.clone(), plan.clone(), run.number, ending))
+    }
+
+    async fn trial(&self, plan: &Arc<Plan>, _with_rows: bool) -> Result<Box<dyn Trial>> {
+        Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone())))
+    }
+
+    async fn restore(&self, each: &Told<'_>) -> Result<usize> {
+        bulk::restore(&self.shared, each).await
+    }
+}

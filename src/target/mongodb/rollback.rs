@@ -1,0 +1,328 @@
+//! Takes a run back: exactly what it made, in reverse order, and nothing that somebody has edited since.
+//!
+//! A ledger line holds digests of what its row wrote: eight bytes for each collection in which the entity has documents of
+//! its own, in the order of its writes, then eight for each element that it added to an account's array of roles. A document
+//! whose digest is still the same (the array left out) has not been touched, and goes; another one stays and is listed.
+//! An account's document goes with the row that created it, once no role is left in it but that row's own; a role goes
+//! from the array wherever it is found unchanged, so accounts of earlier runs lose what this run gave them and stay.
+//!
+//! An entity is taken back in chunks, last entity first, each chunk's documents and ledger lines in one transaction, so
+//! that a rollback that was killed goes on when it is run again.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use mongodb::{ClientSession, Database};
+
+use super::document::digest;
+use super::ledger::key_text;
+use super::lock::{fence, lost};
+use super::session::{CONFLICTS, ENTITIES, LEDGER, LOCK, RUNS, Shared, at, id_text, raw, text_at};
+use super::shape::{Shape, shapes};
+use crate::connect::{MongoDb, transaction_options};
+use crate::error::{Error, Result};
+use crate::ledger::Outcome;
+use crate::plan::{AccountField, Entity, Fill, Plan};
+use crate::target::{RolledBack, RunName};
+
+/// Ledger lines in one transaction.
+const CHUNK: i64 = 1_000;
+
+/// The run to take back: the one with this id, or the last one that wrote something.
+pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) -> Result<RunName> {
+    let failed = |error: mongodb::error::Error| shared.failed(&error);
+    let runs = database.collection::<Document>(RUNS);
+    let uuid = match id {
+        Some(id) => Some(uuid::Uuid::parse_str(id).map_err(|_| {
+            Error::usage(format!("--run {id:?} is not a run's id"))
+                .help("`v1v2 status` lists the runs with their ids")
+        })?),
+        None => None,
+    };
+    let mut cursor =
+        runs.find(doc! { "command": "migrate" }).sort(doc! { "no": -1 }).await.map_err(failed)?;
+    while let Some(run) = cursor.try_next().await.map_err(failed)? {
+        let name = RunName {
+            number: run.get_i32("no").unwrap_or(0),
+            id: run.get("_id").map(super::overview::uuid_text).and_then(|id| id.parse().ok()).unwrap_or_default(),
+        };
+        let was_rolled_back = run.get_str("state") == Ok("rolled_back");
+        match uuid {
+            Some(uuid) if uuid != name.id => {}
+            Some(_) if was_rolled_back => return Err(Error::refused("that run was rolled back already")),
+            Some(_) => return Ok(name),
+            None if was_rolled_back => {}
+            None => {
+                let line = raw(database, LEDGER).find_one(doc! { "run": name.number }).await.map_err(failed)?;
+                if line.is_some() {
+                    return Ok(name);
+                }
+            }
+        }
+    }
+    Err(match id {
+        Some(id) => Error::usage(format!("{} knows no migration run {id}", shared.place))
+            .help("`v1v2 status` lists the runs with their ids"),
+        None => Error::refused(format!("{} has no run that could be rolled back", shared.place)),
+    })
+}
+
+/// Takes the run back. `own` is the number of the rollback's own run, which holds the lock.
+pub async fn rollback(
+    shared: &Shared,
+    connection: &MongoDb,
+    plan: &Plan,
+    (own, run): (i32, RunName),
+    advance: &(dyn Fn(u64) + Send + Sync),
+) -> Result<RolledBack> {
+    let failed = |error: mongodb::error::Error| shared.failed(&error);
+    let mut result = RolledBack::of(run);
+    let mut session = connection.client.start_session().await.map_err(failed)?;
+    for entity in plan.entities.iter().rev() {
+        let chunk = Chunk { database: &connection.database, entity, shapes: shapes(entity), own, run };
+        // Chunks go from the last key to the first; what stays behind is not looked at twice.
+        let mut below = Bson::MaxKey;
+        loop {
+            let lines = chunk.lines(&below).await.map_err(failed)?;
+            let Some(last) = lines.last() else { break };
+            below = at(last, "_id.k").and_then(|key| Bson::try_from(key.to_raw_bson()).ok()).unwrap_or(Bson::MinKey);
+            let taken = session
+                .start_transaction()
+                .with_options(transaction_options())
+                .and_run2(async |session| chunk.take_back(session, &lines).await)
+                .await
+                .map_err(|error| match error.get_custom::<Lost>() {
+                    Some(Lost) => lost(&shared.place),
+                    None => failed(error),
+                })?;
+            taken.removed.iter().for_each(|(collection, count)| result.removed(collection, *count));
+            result.kept.extend(taken.kept);
+            result.lines += lines.len() as u64;
+            advance(lines.len() as u64);
+        }
+    }
+    let database = &connection.database;
+    database
+        .collection::<Document>(RUNS)
+        .update_one(doc! { "no": run.number }, doc! { "$set": { "state": "rolled_back" } })
+        .await
+        .map_err(failed)?;
+    // What decides about future ids is forgotten with the last line, so that V2 is as it was.
+    if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
+        database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
+    }
+    Ok(result)
+}
+
+/// The fence is gone.
+struct Lost;
+
+/// What one transaction took back.
+#[derive(Default)]
+struct Taken {
+    removed: Vec<(String, u64)>,
+    kept: Vec<(String, String)>,
+}
+
+struct Chunk<'c> {
+    database: &'c Database,
+    entity: &'c Entity,
+    shapes: Vec<Shape<'c>>,
+    own: i32,
+    run: RunName,
+}
+
+type Driver<T> = mongodb::error::Result<T>;
+
+impl Chunk<'_> {
+    /// The next lines below a key, last key first.
+    async fn lines(&self, below: &Bson) -> Driver<Vec<RawDocumentBuf>> {
+        let entity = &*self.entity.name;
+        let range = doc! {
+            "_id": { "$gt": { "e": entity, "k": Bson::MinKey }, "$lt": { "e": entity, "k": below.clone() } },
+            "run": self.run.number,
+        };
+        raw(self.database, LEDGER).find(range).sort(doc! { "_id": -1 }).limit(CHUNK).await?.try_collect().await
+    }
+
+    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Driver<Taken> {
+        let passed = self
+            .database
+            .collection::<Document>(LOCK)
+            .update_one(doc! { "_id": fence(0), "run": self.own }, doc! { "$inc": { "chunks": 1_i64 } })
+            .session(&mut *session)
+            .await?;
+        if passed.matched_count != 1 {
+            return Err(mongodb::error::Error::custom(Lost));
+        }
+        let mut taken = Taken::default();
+        for (number, shape) in self.shapes.iter().enumerate().rev() {
+            if shape.grows {
+                self.take_accounts(session, lines, (number, shape), &mut taken).await?;
+            } else {
+                self.take_documents(session, lines, (number, shape), &mut taken).await?;
+            }
+        }
+        let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id")).collect();
+        self.delete(session, LEDGER, doc! { "_id": { "$in": ids } }).await?;
+        let keys: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id.k")).collect();
+        if let (Some(first), Some(last)) = (keys.last(), keys.first()) {
+            let entity = &*self.entity.name;
+            let range = doc! {
+                "_id": {
+                    "$gte": { "e": entity, "k": first.clone() },
+                    "$lte": { "e": entity, "k": last.clone(), "kind": Bson::MaxKey },
+                },
+                "_id.k": { "$in": keys.clone() },
+            };
+            self.delete(session, CONFLICTS, range).await?;
+        }
+        Ok(taken)
+    }
+
+    /// The rows' own documents that nobody has touched.
+    async fn take_documents(
+        &self,
+        session: &mut ClientSession,
+        lines: &[RawDocumentBuf],
+        (number, shape): (usize, &Shape<'_>),
+        taken: &mut Taken,
+    ) -> Driver<()> {
+        let write = &self.entity.writes[shape.write];
+        let id = write.columns.iter().find(|column| column.name == "_id");
+        let by = match id.map(|column| &column.fill) {
+            Some(Fill::Account(AccountField::Id)) => "accountId",
+            _ => "targetId",
+        };
+        let expected: HashMap<String, u64> = lines
+            .iter()
+            .filter(|line| is_written(line))
+            .filter_map(|line| Some((id_text(at(line, by)?), digests(line).0.get(number).copied()?)))
+            .filter(|(_, digest)| *digest != 0)
+            .collect();
+        let found = self.find(session, shape.collection, lines, by).await?;
+        let mut gone = Vec::new();
+        for document in &found {
+            let Some(id) = at(document, "_id") else { continue };
+            let text = id_text(id);
+            match expected.get(&text) {
+                Some(expected) if *expected == digest(document, &[]) => gone.extend(bson_at(document, "_id")),
+                Some(_) => taken.kept.push((shape.collection.to_owned(), text)),
+                None => {}
+            }
+        }
+        let removed = self.delete(session, shape.collection, doc! { "_id": { "$in": gone } }).await?;
+        taken.removed.push((shape.collection.to_owned(), removed));
+        Ok(())
+    }
+
+    /// Accounts that these rows created, and the roles that they gave.
+    async fn take_accounts(
+        &self,
+        session: &mut ClientSession,
+        lines: &[RawDocumentBuf],
+        (number, shape): (usize, &Shape<'_>),
+        taken: &mut Taken,
+    ) -> Driver<()> {
+        let growing: Vec<&str> = shape.arrays.iter().map(|array| array.path).collect();
+        let mut by_account: HashMap<String, Vec<&RawDocumentBuf>> = HashMap::new();
+        for line in lines.iter().filter(|line| is_written(line)) {
+            if let Some(account) = at(line, "accountId") {
+                by_account.entry(id_text(account)).or_default().push(line);
+            }
+        }
+        let mut gone = Vec::new();
+        let mut roles = 0;
+        for document in self.find(session, shape.collection, lines, "accountId").await? {
+            let Some(id) = at(&document, "_id") else { continue };
+            let text = id_text(id);
+            let Some(lines) = by_account.get(&text) else { continue };
+            let founder = lines.iter().find(|line| text_at(line, "outcome") == Some(Outcome::Migrated.letter()));
+            let mut given: Vec<u64> = lines.iter().flat_map(|line| digests(line).1).collect();
+            // Elements that are found unchanged are ours to take; others stay.
+            let mut pulls = Document::new();
+            let mut others = false;
+            for path in &growing {
+                let mut ours = Vec::new();
+                for element in elements(&document, path) {
+                    match given.iter().position(|known| *known == digest(element, &[])) {
+                        Some(at) => {
+                            given.swap_remove(at);
+                            ours.push(Bson::Document(Document::try_from(element)?));
+                        }
+                        None => others = true,
+                    }
+                }
+                if !ours.is_empty() {
+                    roles += ours.len() as u64;
+                    pulls.insert(*path, ours);
+                }
+            }
+            let untouched = founder.is_some_and(|line| {
+                digests(line).0.get(number).copied() == Some(digest(&document, &growing))
+            });
+            if untouched && !others && given.is_empty() {
+                gone.extend(bson_at(&document, "_id"));
+                continue;
+            }
+            if founder.is_some() || !given.is_empty() {
+                taken.kept.push((shape.collection.to_owned(), text));
+            }
+            if !pulls.is_empty() {
+                self.database
+                    .collection::<Document>(shape.collection)
+                    .update_one(doc! { "_id": bson_at(&document, "_id") }, doc! { "$pullAll": pulls })
+                    .session(&mut *session)
+                    .await?;
+            }
+        }
+        let removed = self.delete(session, shape.collection, doc! { "_id": { "$in": gone } }).await?;
+        taken.removed.push((shape.collection.to_owned(), removed));
+        let path = growing.first().map_or_else(String::new, |path| format!("{}.{path}", shape.collection));
+        taken.removed.push((path, roles));
+        Ok(())
+    }
+
+    async fn find(
+        &self,
+        session: &mut ClientSession,
+        collection: &str,
+        lines: &[RawDocumentBuf],
+        by: &str,
+    ) -> Driver<Vec<RawDocumentBuf>> {
+        let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, by)).collect();
+        let found = raw(self.database, collection).find(doc! { "_id": { "$in": ids } });
+        let mut cursor = found.session(&mut *session).await?;
+        cursor.stream(session).try_collect().await
+    }
+
+    async fn delete(&self, session: &mut ClientSession, collection: &str, filter: Document) -> Driver<u64> {
+        let deleted = self.database.collection::<Document>(collection).delete_many(filter);
+        Ok(deleted.session(session).await?.deleted_count)
+    }
+}
+
+fn is_written(line: &RawDocument) -> bool {
+    let outcome = text_at(line, "outcome").and_then(Outcome::from_letter);
+    matches!(outcome, Some(Outcome::Migrated | Outcome::Merged))
+}
+
+/// The digests of the documents and of the elements; the number of the former is that of the entity's collections, which
+/// the first byte tells.
+fn digests(line: &RawDocument) -> (Vec<u64>, Vec<u64>) {
+    let Some(RawBsonRef::Binary(binary)) = at(line, "digests") else { return (Vec::new(), Vec::new()) };
+    let Some((&count, rest)) = binary.bytes.split_first() else { return (Vec::new(), Vec::new()) };
+    let mut all = rest.chunks_exact(8).filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+    let documents = all.by_ref().take(count.into()).collect();
+    (documents, all.collect())
+}
+
+fn elements<'d>(document: &'d RawDocument, path: &str) -> Vec<&'d RawDocument> {
+    let Some(array) = at(document, path).and_then(|value| value.as_array()) else { return Vec::new() };
+    array.into_iter().flatten().filter_map(|element| element.as_document()).collect()
+}
+
+fn bson_at(document: &RawDocument, path: &str) -> Option<Bson> {
+    Bson::try_from(at(document, path)?.to_raw_bson()).ok()
+}
