@@ -1,5 +1,6 @@
 //! Where records go. Whatever the database, a chunk commits whole or not at all, and its ledger lines with it.
 
+pub mod mongodb;
 pub mod postgres;
 
 use std::sync::Arc;
