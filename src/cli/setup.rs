@@ -1,7 +1,7 @@
 //! `v1v2 setup`: creates what V2 needs.
 
 use super::{Context, Outcome, SetupArgs};
-use crate::connect::{self, Side};
+use crate::connect::{self, Scheme, Side};
 use crate::error::{Error, Result};
 use crate::report::{self, Align, Event, Table};
 use crate::setup::{self, CleanPlan, SetupFiles, SetupSummary};
@@ -9,21 +9,33 @@ use crate::setup::{self, CleanPlan, SetupFiles, SetupSummary};
 pub(super) async fn run(context: &Context, args: &SetupArgs) -> Result<Outcome> {
     let settings = &context.settings;
     let files = SetupFiles::load(settings.setup_dir.as_deref())?;
-    let mut v2 = connect::postgres(Side::V2, settings).await?;
-    if args.clean && !args.force {
-        let plan = setup::what_clean_removes(&mut v2).await?;
-        if !plan.is_empty() {
-            ask(context, &plan)?;
+    let asks = args.clean && !args.force;
+    let summary = match connect::scheme(Side::V2, settings)? {
+        Scheme::Postgres => {
+            let mut v2 = connect::postgres(Side::V2, settings).await?;
+            if asks {
+                ask(context, &setup::what_clean_removes(&mut v2).await?)?;
+            }
+            setup::apply(&mut v2, &files, args.clean).await?
         }
-    }
-    let summary = setup::apply(&mut v2, &files, args.clean).await?;
+        Scheme::MongoDb => {
+            let v2 = connect::mongodb(settings).await?;
+            if asks {
+                ask(context, &setup::mongodb::what_clean_removes(&v2).await?)?;
+            }
+            setup::mongodb::apply(&v2, &files, args.clean).await?
+        }
+    };
     print(context, &summary);
     Ok(Outcome::Done)
 }
 
 /// Shows what goes, and lets the user type the database's name.
 fn ask(context: &Context, plan: &CleanPlan) -> Result<()> {
-    let mut table = Table::new([("table that goes", Align::Left), ("rows", Align::Right)]);
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new([("what goes", Align::Left), ("rows", Align::Right)]);
     for of in &plan.tables {
         table.row([of.name.clone(), of.rows.to_string()]);
     }
@@ -48,7 +60,7 @@ fn print(context: &Context, summary: &SetupSummary) {
         .collect();
     context.events.emit(&Event::Result {
         command: "setup".to_owned(),
-        value: serde_json::json!({ "database": summary.database, "removed": summary.removed, "created": summary.created, "tables": tables }),
+        value: serde_json::json!({ "database": summary.database, "removed": summary.removed, "created": summary.created, "altered": summary.altered, "tables": tables }),
     });
     if !summary.changed() {
         context.output.line(format!("{} is as it should be; nothing was changed", summary.database));
@@ -61,8 +73,13 @@ fn print(context: &Context, summary: &SetupSummary) {
         table.row(std::iter::once(of.table.clone()).chain(counts));
     }
     context.output.table(&table);
+    for what in &summary.altered {
+        context.output.line(format!("brought up to date: {what}"));
+    }
+    // In MongoDB there is no schema.
+    let kind = if summary.schema.is_empty() { "collections" } else { "tables" };
     context.output.line(format!(
-        "{}: {} tables created, {} objects removed before",
+        "{}: {} {kind} created, {} objects removed before",
         summary.database,
         summary.created.len(),
         summary.removed

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use include_dir::{Dir, include_dir};
+
 use super::manifest::Manifest;
 use super::mistakes::{Mistakes, did_you_mean};
 use crate::{Error, Result};
@@ -14,11 +16,14 @@ use crate::{Error, Result};
 pub(super) const STRUCTURE: &str = "postgres/schema.sql";
 pub(super) const CONTROL: &str = "postgres/control.sql";
 pub(super) const MANIFEST: &str = "reference/manifest.toml";
+pub(super) const MONGODB_CONTROL: &str = "mongodb/control.json";
+/// One file for each collection of MongoDB, named after it.
+pub(super) const COLLECTIONS: &str = "mongodb/collections/";
 
 /// The layout of a setup folder.
 const FOLDERS: [&str; 4] = ["postgres", "reference", "mongodb", "sample"];
-/// The other folders have readers of their own.
-const FOLDERS_READ_HERE: [&str; 2] = ["postgres", "reference"];
+/// The other folder has a reader of its own.
+const FOLDERS_READ_HERE: [&str; 3] = ["postgres", "reference", "mongodb"];
 
 macro_rules! embed {
     ($($name:literal),* $(,)?) => {
@@ -29,6 +34,7 @@ macro_rules! embed {
 const EMBEDDED: &[(&str, &str)] = embed![
     "postgres/schema.sql",
     "postgres/control.sql",
+    "mongodb/control.json",
     "reference/manifest.toml",
     "reference/user_types.csv",
     "reference/permission_modules.csv",
@@ -42,6 +48,9 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "reference/subject_categories.csv",
     "reference/subjects.csv",
 ];
+
+/// A folder and no list, as their names are the example's and not the engine's.
+static EMBEDDED_COLLECTIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/setup/mongodb/collections");
 
 #[derive(Debug, Clone)]
 struct File {
@@ -59,18 +68,25 @@ pub struct SetupFiles {
 impl SetupFiles {
     /// The defaults that are part of the program.
     pub fn embedded() -> Self {
+        let collections = EMBEDDED_COLLECTIONS.files().filter_map(|file| {
+            let name = format!("{COLLECTIONS}{}", file.path().display());
+            Some((name, file.contents_utf8()?))
+        });
         let files = EMBEDDED
             .iter()
+            .map(|(name, text)| ((*name).to_owned(), *text))
+            .chain(collections)
             .map(|(name, text)| {
-                let file = File { text: Cow::Borrowed(*text), place: format!("setup/{name}") };
-                ((*name).to_owned(), file)
+                let place = format!("setup/{name}");
+                (name, File { text: Cow::Borrowed(text), place })
             })
             .collect();
         Self { files }
     }
 
     /// The defaults, overlaid file by file by a folder of the same layout: `postgres/schema.sql`,
-    /// `reference/manifest.toml` and the data files that the manifest names.
+    /// `mongodb/collections/NAME.json`, `reference/manifest.toml` and the data files that the manifest names. An empty
+    /// file takes a built-in collection away.
     ///
     /// # Errors
     /// The folder or a file cannot be read, or the folder holds a file that nothing would read (all are named).
@@ -97,12 +113,12 @@ impl SetupFiles {
         }
         let known = this.known_names()?;
         for (name, file) in own {
-            if name == CONTROL {
+            if name == CONTROL || name == MONGODB_CONTROL {
                 mistakes.add(
                     &file.place,
-                    "the control schema belongs to the program and cannot be replaced; remove this file",
+                    "what v1v2 itself remembers belongs to the program and cannot be replaced; remove this file",
                 );
-            } else if known.contains(&name) {
+            } else if known.contains(&name) || collection_of(&name).is_some() {
                 this.files.insert(name, file);
             } else {
                 let hint = did_you_mean(&name, known.iter().map(String::as_str));
@@ -126,6 +142,11 @@ impl SetupFiles {
         Ok(known)
     }
 
+    /// The collections that files describe, with the files' names.
+    pub(super) fn collections(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.keys().filter_map(|name| Some((collection_of(name)?, name.as_str())))
+    }
+
     /// A file's text; empty if there is no such file.
     pub(super) fn text(&self, name: &str) -> &str {
         self.files.get(name).map_or("", |file| &file.text)
@@ -147,9 +168,18 @@ pub(super) fn data_file(name: &str) -> String {
     format!("reference/{name}")
 }
 
+/// The collection that a file describes.
+fn collection_of(file: &str) -> Option<&str> {
+    file.strip_prefix(COLLECTIONS)?.strip_suffix(".json").filter(|name| !name.is_empty())
+}
+
 fn read_folder(dir: &Path, folder: &str, into: &mut BTreeMap<String, File>) -> Result<()> {
     for path in listing(dir)? {
         if path.is_dir() {
+            let inner = format!("{folder}/{}", file_name(&path));
+            if COLLECTIONS.strip_suffix('/') == Some(&inner) {
+                read_folder(&path, &inner, into)?;
+            }
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;

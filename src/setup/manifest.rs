@@ -27,7 +27,20 @@ pub(super) struct TableEntry {
     pub(super) key: Vec<Spanned<String>>,
     pub(super) id: Option<Spanned<String>>,
     pub(super) updated: Option<String>,
+    pub(super) created: Option<String>,
+    pub(super) embed: Option<EmbedEntry>,
     pub(super) columns: BTreeMap<Spanned<String>, ColumnEntry>,
+}
+
+/// Rows that are no documents of their own in MongoDB.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EmbedEntry {
+    /// The column that points at the document they are put into.
+    pub(super) by: Spanned<String>,
+    /// The array there.
+    #[serde(rename = "as")]
+    pub(super) field: String,
 }
 
 /// What a column holds, as it is written.

@@ -1,5 +1,4 @@
-//! Reads the data files into checked rows: what follows (Postgres now, MongoDB the same way) can load them without
-//! looking anything up. References are resolved here, in memory, because each row's id stands in its file; so both
+//! Reads the data files into checked rows: both targets can load them without looking anything up. References are resolved here, in memory, because each row's id stands in its file; so both
 //! targets get the same ids, and a wrong code is found before a database is asked.
 
 use std::collections::BTreeSet;
@@ -65,6 +64,17 @@ pub struct ReferenceRow {
     pub cells: Vec<Cell>,
 }
 
+/// Where the rows of a table go that has no collection of its own in MongoDB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedded {
+    /// The column that points at the document, as a position in [`ReferenceTable::columns`].
+    pub by: usize,
+    /// The column whose values are the array's elements.
+    pub take: usize,
+    /// The array's field.
+    pub field: String,
+}
+
 /// A table of reference data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceTable {
@@ -72,7 +82,7 @@ pub struct ReferenceTable {
     pub file: String,
     /// Table in Postgres.
     pub table: String,
-    /// Collection in MongoDB.
+    /// Collection in MongoDB; without meaning where the rows are [`Embedded`].
     pub collection: String,
     /// The columns that make a row unique, as positions in `columns`.
     pub key: Vec<usize>,
@@ -80,6 +90,10 @@ pub struct ReferenceTable {
     pub id: Option<usize>,
     /// A timestamp column to set when a row is inserted or changed; it is not among `columns`.
     pub updated: Option<String>,
+    /// MongoDB: a timestamp to set when a document is inserted. In Postgres the column's default does that.
+    pub created: Option<String>,
+    /// MongoDB: the rows are no documents, but elements of an array in another collection's documents.
+    pub embedded: Option<Embedded>,
     /// All columns that the file fills.
     pub columns: Vec<ReferenceColumn>,
     /// In the order of the file.
@@ -198,6 +212,16 @@ fn check_entry(
         }
         return None;
     }
+    let embedded = match &entry.embed {
+        None => None,
+        Some(embed) => match check_embed(embed.by.get_ref(), &embed.field, entry, &columns) {
+            Ok(embedded) => Some(embedded),
+            Err(sentence) => {
+                mistakes.add(at(embed.by.span().start), format!("table \"{name}\": {sentence}"));
+                return None;
+            }
+        },
+    };
     let table = ReferenceTable {
         file: data_file(entry.file.get_ref()),
         table: name.clone(),
@@ -205,10 +229,30 @@ fn check_entry(
         key,
         id,
         updated: entry.updated.clone(),
+        created: entry.created.clone(),
+        embedded,
         columns,
         rows: Vec::new(),
     };
     Some((table, readers))
+}
+
+/// Checks where a table's rows go in MongoDB. The error is the rest of a sentence.
+fn check_embed(
+    by: &str,
+    field: &str,
+    entry: &TableEntry,
+    columns: &[ReferenceColumn],
+) -> Result<Embedded, String> {
+    if entry.collection.is_some() || entry.id.is_some() {
+        return Err("what is embedded has neither `collection` nor `id`".to_owned());
+    }
+    let found = columns.iter().position(|column| column.name == by && column.references.is_some());
+    match (found, columns.len()) {
+        (None, _) => Err(format!("`by` must name a column that references another table, not \"{by}\"")),
+        (Some(by), 2) => Ok(Embedded { by, take: 1 - by, field: field.to_owned() }),
+        (Some(_), _) => Err("what is embedded has one other column, whose values it lists".to_owned()),
+    }
 }
 
 /// Checks one column of the manifest. The error is the rest of a sentence, or nothing if its cause has been told.

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::files::MANIFEST;
-use super::mistakes::{Mistakes, did_you_mean};
-use super::reference::{ReferenceData, ReferenceTable};
-use super::{SetupFiles, TableSummary, quoted, v2};
+use super::super::files::MANIFEST;
+use super::super::mistakes::{Mistakes, did_you_mean};
+use super::super::{ReferenceData, ReferenceTable, SetupFiles, TableSummary};
+use super::{quoted, v2};
 use crate::{Error, Result};
 
 /// Loads all tables in the manifest's order.

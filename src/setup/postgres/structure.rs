@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection, PgConnection};
 
-use super::files::STRUCTURE;
-use super::mistakes::list;
+use super::super::files::STRUCTURE;
+use super::super::mistakes::list;
 use super::{SetupFiles, execute, quoted, run_script, strings, v2};
 use crate::{Error, Result};
 
