@@ -80,8 +80,9 @@ pub async fn missing(shared: &Shared, database: &Database) -> Result<Vec<(String
 
 async fn owed(shared: &Shared, database: &Database) -> Result<Vec<Document>> {
     let failed = |error: mongodb::error::Error| shared.failed(&error);
-    let cursor = database.collection::<Document>(DROPPED).find(doc! {}).sort(doc! { "_id": 1 });
-    cursor.await.map_err(failed)?.try_collect().await.map_err(failed)
+    let dropped = database.collection::<Document>(DROPPED);
+    let cursor = dropped.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(failed)?;
+    cursor.try_collect().await.map_err(failed)
 }
 
 fn text(document: &Document, field: &str) -> String {
@@ -163,7 +164,8 @@ async fn duplicate(
     stages.push(doc! { "$group": { "_id": value, "ids": { "$push": "$_id" }, "count": { "$sum": 1 } } });
     stages.push(doc! { "$match": { "count": { "$gt": 1 } } });
     stages.push(doc! { "$limit": 1 });
-    let mut aggregate = database.collection::<Document>(collection).aggregate(stages).allow_disk_use(true);
+    let collection = database.collection::<Document>(collection);
+    let mut aggregate = collection.aggregate(stages).allow_disk_use(true);
     if let Some(collation) = definition.get("collation")
         && let Ok(collation) = mongodb::bson::deserialize_from_bson(collation.clone())
     {

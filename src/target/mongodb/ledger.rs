@@ -71,7 +71,7 @@ impl LineShape {
         line: &Line,
         digests: &[u8],
         source_row: Option<&str>,
-    ) -> mongodb::bson::raw::Result<RawDocumentBuf> {
+    ) -> mongodb::bson::error::Result<RawDocumentBuf> {
         let mut id_of_line = RawDocumentBuf::new();
         id_of_line.append(mongodb::bson::raw::cstr!("e"), self.entity.as_str());
         match self.key {
@@ -122,7 +122,7 @@ impl LineShape {
     }
 }
 
-fn append(document: &mut RawDocumentBuf, name: &str, value: Bson) -> mongodb::bson::raw::Result<()> {
+fn append(document: &mut RawDocumentBuf, name: &str, value: Bson) -> mongodb::bson::error::Result<()> {
     let name = mongodb::bson::raw::CString::try_from(name)?;
     document.append(name, mongodb::bson::RawBson::try_from(value)?);
     Ok(())

@@ -13,15 +13,16 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::{ClientSession, Database};
 
 use super::document::digest;
-use super::ledger::key_text;
 use super::lock::{fence, lost};
 use super::session::{CONFLICTS, ENTITIES, LEDGER, LOCK, RUNS, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
+use super::writer::{ATTEMPTS, backoff};
 use crate::connect::{MongoDb, transaction_options};
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result, classify_mongodb};
 use crate::ledger::Outcome;
 use crate::plan::{AccountField, Entity, Fill, Plan};
 use crate::target::{RolledBack, RunName};
@@ -47,7 +48,7 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
             number: run.get_i32("no").unwrap_or(0),
             id: run.get("_id").map(super::overview::uuid_text).and_then(|id| id.parse().ok()).unwrap_or_default(),
         };
-        let was_rolled_back = run.get_str("state") == Ok("rolled_back");
+        let was_rolled_back = run.get_str("state").ok() == Some("rolled_back");
         match uuid {
             Some(uuid) if uuid != name.id => {}
             Some(_) if was_rolled_back => return Err(Error::refused("that run was rolled back already")),
@@ -80,22 +81,14 @@ pub async fn rollback(
     let mut result = RolledBack::of(run);
     let mut session = connection.client.start_session().await.map_err(failed)?;
     for entity in plan.entities.iter().rev() {
-        let chunk = Chunk { database: &connection.database, entity, shapes: shapes(entity), own, run };
+        let chunk = Chunk { shared, database: &connection.database, entity, shapes: shapes(entity), own, run };
         // Chunks go from the last key to the first; what stays behind is not looked at twice.
         let mut below = Bson::MaxKey;
         loop {
             let lines = chunk.lines(&below).await.map_err(failed)?;
             let Some(last) = lines.last() else { break };
-            below = at(last, "_id.k").and_then(|key| Bson::try_from(key.to_raw_bson()).ok()).unwrap_or(Bson::MinKey);
-            let taken = session
-                .start_transaction()
-                .with_options(transaction_options())
-                .and_run2(async |session| chunk.take_back(session, &lines).await)
-                .await
-                .map_err(|error| match error.get_custom::<Lost>() {
-                    Some(Lost) => lost(&shared.place),
-                    None => failed(error),
-                })?;
+            below = bson_at(last, "_id.k").unwrap_or(Bson::MinKey);
+            let taken = chunk.transaction(&mut session, &lines).await?;
             taken.removed.iter().for_each(|(collection, count)| result.removed(collection, *count));
             result.kept.extend(taken.kept);
             result.lines += lines.len() as u64;
@@ -115,8 +108,18 @@ pub async fn rollback(
     Ok(result)
 }
 
-/// The fence is gone.
-struct Lost;
+/// Why a transaction came to nothing.
+enum Fault {
+    /// Somebody else holds the lock now.
+    Lost,
+    Driver(mongodb::error::Error),
+}
+
+impl From<mongodb::error::Error> for Fault {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self::Driver(error)
+    }
+}
 
 /// What one transaction took back.
 #[derive(Default)]
@@ -126,6 +129,7 @@ struct Taken {
 }
 
 struct Chunk<'c> {
+    shared: &'c Shared,
     database: &'c Database,
     entity: &'c Entity,
     shapes: Vec<Shape<'c>>,
@@ -146,7 +150,40 @@ impl Chunk<'_> {
         raw(self.database, LEDGER).find(range).sort(doc! { "_id": -1 }).limit(CHUNK).await?.try_collect().await
     }
 
-    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Driver<Taken> {
+    /// One transaction, as often as it takes. A commit that nobody answered is committed again; where that stays
+    /// unanswered too, running the rollback again finds out.
+    async fn transaction(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Result<Taken> {
+        let failed = |error: &mongodb::error::Error| self.shared.failed(error);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let begun = session.start_transaction().with_options(transaction_options()).await;
+            begun.map_err(|error| failed(&error))?;
+            let fault = match self.take_back(session, lines).await {
+                Ok(taken) => match commit(session).await {
+                    Ok(()) => return Ok(taken),
+                    Err(error) => Fault::Driver(error),
+                },
+                Err(fault) => {
+                    // The server gives it up by itself; this only tells it sooner.
+                    drop(session.abort_transaction().await);
+                    fault
+                }
+            };
+            match fault {
+                Fault::Lost => return Err(lost(&self.shared.place)),
+                Fault::Driver(error) if attempt >= ATTEMPTS || classify_mongodb(&error) != Class::Transient => {
+                    return Err(failed(&error).help("run the same rollback again: it goes on where this one stopped"));
+                }
+                Fault::Driver(error) => {
+                    tracing::warn!(attempt, "the chunk is tried again: {}", failed(&error).message());
+                    tokio::time::sleep(backoff(attempt)).await;
+                }
+            }
+        }
+    }
+
+    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Result<Taken, Fault> {
         let passed = self
             .database
             .collection::<Document>(LOCK)
@@ -154,11 +191,11 @@ impl Chunk<'_> {
             .session(&mut *session)
             .await?;
         if passed.matched_count != 1 {
-            return Err(mongodb::error::Error::custom(Lost));
+            return Err(Fault::Lost);
         }
         let mut taken = Taken::default();
         for (number, shape) in self.shapes.iter().enumerate().rev() {
-            if shape.grows {
+            if !shape.growing.is_empty() {
                 self.take_accounts(session, lines, (number, shape), &mut taken).await?;
             } else {
                 self.take_documents(session, lines, (number, shape), &mut taken).await?;
@@ -225,7 +262,7 @@ impl Chunk<'_> {
         (number, shape): (usize, &Shape<'_>),
         taken: &mut Taken,
     ) -> Driver<()> {
-        let growing: Vec<&str> = shape.arrays.iter().map(|array| array.path).collect();
+        let growing = &shape.growing;
         let mut by_account: HashMap<String, Vec<&RawDocumentBuf>> = HashMap::new();
         for line in lines.iter().filter(|line| is_written(line)) {
             if let Some(account) = at(line, "accountId") {
@@ -243,7 +280,7 @@ impl Chunk<'_> {
             // Elements that are found unchanged are ours to take; others stay.
             let mut pulls = Document::new();
             let mut others = false;
-            for path in &growing {
+            for path in growing {
                 let mut ours = Vec::new();
                 for element in elements(&document, path) {
                     match given.iter().position(|known| *known == digest(element, &[])) {
@@ -260,7 +297,7 @@ impl Chunk<'_> {
                 }
             }
             let untouched = founder.is_some_and(|line| {
-                digests(line).0.get(number).copied() == Some(digest(&document, &growing))
+                digests(line).0.get(number).copied() == Some(digest(&document, growing))
             });
             if untouched && !others && given.is_empty() {
                 gone.extend(bson_at(&document, "_id"));
@@ -292,15 +329,27 @@ impl Chunk<'_> {
         by: &str,
     ) -> Driver<Vec<RawDocumentBuf>> {
         let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, by)).collect();
-        let found = raw(self.database, collection).find(doc! { "_id": { "$in": ids } });
-        let mut cursor = found.session(&mut *session).await?;
+        let collection = raw(self.database, collection);
+        let mut cursor = collection.find(doc! { "_id": { "$in": ids } }).session(&mut *session).await?;
         cursor.stream(session).try_collect().await
     }
 
     async fn delete(&self, session: &mut ClientSession, collection: &str, filter: Document) -> Driver<u64> {
-        let deleted = self.database.collection::<Document>(collection).delete_many(filter);
-        Ok(deleted.session(session).await?.deleted_count)
+        let collection = self.database.collection::<Document>(collection);
+        Ok(collection.delete_many(filter).session(session).await?.deleted_count)
     }
+}
+
+async fn commit(session: &mut ClientSession) -> Driver<()> {
+    for attempt in 1..ATTEMPTS {
+        match session.commit_transaction().await {
+            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
+                tokio::time::sleep(backoff(attempt)).await;
+            }
+            ended => return ended,
+        }
+    }
+    session.commit_transaction().await
 }
 
 fn is_written(line: &RawDocument) -> bool {
@@ -324,5 +373,5 @@ fn elements<'d>(document: &'d RawDocument, path: &str) -> Vec<&'d RawDocument> {
 }
 
 fn bson_at(document: &RawDocument, path: &str) -> Option<Bson> {
-    Bson::try_from(at(document, path)?.to_raw_bson()).ok()
+    Bson::try_from(at(document, path)?).ok()
 }

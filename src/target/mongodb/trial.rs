@@ -53,7 +53,7 @@ impl Trial {
                 if let Some(password) = password {
                     mask(&mut document, password);
                 }
-                samples.push(Bson::Document(document).into_relaxed_extjson().to_string());
+                samples.extend(serde_json::to_string(&document).ok());
             }
         }
     }

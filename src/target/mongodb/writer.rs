@@ -33,7 +33,7 @@ use crate::target::{self, Batch};
 
 /// How often a transaction is tried again after an error that goes away by itself. With the pauses of [`backoff`] that is
 /// half a minute: an election takes some twelve seconds.
-const ATTEMPTS: u32 = 16;
+pub const ATTEMPTS: u32 = 16;
 
 /// Rows that a chunk may lose one by one before it is split in halves.
 const LOST_ONE_BY_ONE: u32 = 3;
@@ -265,8 +265,8 @@ impl Transaction<'_> {
 
     async fn records(&mut self, documents: &Documents) -> Result<(), Failure> {
         for inserts in &documents.inserts {
-            let documents = inserts.iter().map(|of| (of.row, of.document));
-            self.insert(&inserts.collection, documents).await?;
+            let documents: Vec<_> = inserts.iter().map(|of| (of.row, of.document)).collect();
+            self.insert(&inserts.collection, &documents).await?;
         }
         for pushes in documents.pushes.iter().filter(|pushes| !pushes.is_empty()) {
             self.push(pushes).await?;
@@ -275,26 +275,29 @@ impl Transaction<'_> {
     }
 
     /// Inserts documents in order, in as few commands as they fit into.
-    async fn insert<'d>(
+    async fn insert(
         &mut self,
         collection: &str,
-        documents: impl Iterator<Item = (u32, &'d RawDocument)>,
+        mut documents: &[(u32, &RawDocument)],
     ) -> Result<(), Failure> {
-        let mut rows = Vec::new();
-        let mut command = RawArrayBuf::new();
-        let mut size = 0;
-        let mut documents = documents.peekable();
-        while let Some((row, document)) = documents.next() {
-            rows.push(row);
-            size += document.as_bytes().len();
-            command.push(document);
-            let next = documents.peek().map_or(0, |(_, next)| next.as_bytes().len());
-            if next == 0 || size + next > COMMAND_BYTES {
-                let full = std::mem::replace(&mut command, RawArrayBuf::new());
-                self.run(collection, "insert", "documents", full, &rows).await?;
-                rows.clear();
-                size = 0;
+        while !documents.is_empty() {
+            let mut list = RawArrayBuf::new();
+            let mut rows = Vec::new();
+            let mut size = 0;
+            for (row, document) in documents {
+                size += document.as_bytes().len();
+                if size > COMMAND_BYTES && !rows.is_empty() {
+                    break;
+                }
+                list.push(*document);
+                rows.push(*row);
             }
+            documents = &documents[rows.len()..];
+            let mut command = RawDocumentBuf::new();
+            command.append(cstr!("insert"), collection);
+            command.append(cstr!("ordered"), true);
+            command.append(cstr!("documents"), list);
+            self.run(collection, command, &rows).await?;
         }
         Ok(())
     }
@@ -311,7 +314,11 @@ impl Transaction<'_> {
             element.append(&field, push.element);
             updates.push(rawdoc! { "q": push.filter.to_owned(), "u": { "$push": element } });
         }
-        let found = self.run(&pushes.collection, "update", "updates", updates, &rows).await?;
+        let mut command = RawDocumentBuf::new();
+        command.append(cstr!("update"), pushes.collection.as_str());
+        command.append(cstr!("ordered"), true);
+        command.append(cstr!("updates"), updates);
+        let found = self.run(&pushes.collection, command, &rows).await?;
         if self.real && found != rows.len() as u64 {
             return Err(Failure::Fatal(
                 Error::failed(format!(
@@ -327,27 +334,7 @@ impl Transaction<'_> {
     }
 
     /// Runs one write command; returns how many documents it touched.
-    async fn run(
-        &mut self,
-        collection: &str,
-        verb: &str,
-        what: &str,
-        list: RawArrayBuf,
-        rows: &[u32],
-    ) -> Result<u64, Failure> {
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let mut command = RawDocumentBuf::new();
-        match verb {
-            "insert" => command.append(cstr!("insert"), collection),
-            _ => command.append(cstr!("update"), collection),
-        }
-        command.append(cstr!("ordered"), true);
-        match what {
-            "documents" => command.append(cstr!("documents"), list),
-            _ => command.append(cstr!("updates"), list),
-        }
+    async fn run(&mut self, collection: &str, command: RawDocumentBuf, rows: &[u32]) -> Result<u64, Failure> {
         let reply = self
             .database
             .run_raw_command(command)
@@ -414,7 +401,8 @@ impl Transaction<'_> {
             let document = document.map_err(|_| Failure::Fatal(Error::failed("a ledger line is no BSON")))?;
             lines.push((row, document));
         }
-        let written = self.insert(LEDGER, lines.iter().map(|(row, document)| (*row, &**document))).await;
+        let documents: Vec<_> = lines.iter().map(|(row, document)| (*row, &**document)).collect();
+        let written = self.insert(LEDGER, &documents).await;
         written.map_err(|failure| match failure {
             // The ledger is ours: whoever has the line already is another run.
             Failure::Row(_, reject) => Failure::Fatal(Error::failed(format!("{}: {}", self.place, reject.reason))),
@@ -424,11 +412,13 @@ impl Transaction<'_> {
         let conflicts: Vec<_> = notes
             .map(|note| (note.row, shape.conflict(self.run, &batch.lines[note.row as usize].key, note)))
             .collect();
-        let raw: Result<Vec<_>, _> =
-            conflicts.iter().map(|(row, of)| Ok((*row, RawDocumentBuf::try_from(of)?))).collect();
-        let raw: Vec<(u32, RawDocumentBuf)> =
-            raw.map_err(|_: mongodb::bson::error::Error| Failure::Fatal(Error::failed("a conflict is no BSON")))?;
-        self.insert(CONFLICTS, raw.iter().map(|(row, document)| (*row, &**document))).await
+        let raw = conflicts
+            .iter()
+            .map(|(row, of)| Ok((*row, RawDocumentBuf::try_from(of)?)))
+            .collect::<mongodb::bson::error::Result<Vec<_>>>()
+            .map_err(|_| Failure::Fatal(Error::failed("a conflict is no BSON")))?;
+        let documents: Vec<_> = raw.iter().map(|(row, document)| (*row, &**document)).collect();
+        self.insert(CONFLICTS, &documents).await
     }
 
     /// Lines of rows that are tried again.
