@@ -63,6 +63,13 @@ impl IdMaker {
     }
 }
 
+/// A derived id as an ObjectId, in 24 hex digits: the 48 ordered bits and the last 48 bits of the hash, the longest
+/// run of bytes that neither the version nor the variant of the uuid takes part in.
+pub fn object_id(id: Uuid) -> String {
+    let bytes = id.into_bytes();
+    bytes[..6].iter().chain(&bytes[10..]).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What the first and the last key of an entity have in common, hence all keys between them.
 pub fn common_prefix<'a>(first: &'a str, last: &str) -> &'a str {
     let mut end = 0;
@@ -85,6 +92,7 @@ mod tests {
         let ids = IdMaker::new("people", KeyKind::Text, "ck");
         assert_eq!(ids.id("ck0001").to_string(), "30303031-0000-8916-9037-604d6251a6b2");
         assert_ne!(ids.id("ck0001"), IdMaker::new("others", KeyKind::Text, "ck").id("ck0001"));
+        assert_eq!(object_id(ids.id("ck0001")), "303030310000604d6251a6b2");
         assert_ne!(ids.labelled("ck0001", "role", 0), ids.labelled("ck0001", "role", 1));
     }
 

@@ -5,12 +5,16 @@
 //! everything that judges it can be tested without a server.
 
 mod bson;
+mod collections;
 mod read;
 mod types;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use bson::BsonKind;
+pub use collections::{
+    Collection, CollectionKind, Collections, Covers, Found, Index, Privilege, Shape, User,
+};
 pub use types::{Assignment, Type, TypeKind};
 
 use crate::plan::TableName;

@@ -8,6 +8,10 @@ use uuid::Uuid;
 use super::{hash, heap, push_tight};
 use crate::identity::email::{self, Email};
 use crate::identity::phone::{self, Phone};
+use crate::ids::object_id;
+
+/// Length of an ObjectId's text; no uuid is that short.
+const OBJECT_ID_DIGITS: usize = 24;
 
 /// Stands for "an account that is not ours" and for "no row".
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -51,6 +55,8 @@ pub struct Existing {
     usernames: Vec<(u64, u32)>,
     /// User names of ours by account id, until indices are known.
     pending: Vec<(u64, u64)>,
+    /// Ids of ours are ObjectIds, which are shorter than the uuids that they are made from.
+    object_ids: bool,
 }
 
 impl Existing {
@@ -65,6 +71,7 @@ impl Existing {
             foreign_phones: Vec::new(),
             usernames: Vec::new(),
             pending: Vec::new(),
+            object_ids: false,
         }
     }
 
@@ -77,6 +84,7 @@ impl Existing {
         let username = account.username.map_or(0, email_hash);
         if account.ours {
             let id = id_hash(account.id);
+            self.object_ids |= account.id.len() == OBJECT_ID_DIGITS;
             push_tight(&mut self.ours, Known { id, email, phone, row: NOBODY });
             if username != 0 && username != email {
                 push_tight(&mut self.pending, (username, id));
@@ -144,7 +152,7 @@ impl Existing {
         if self.ours.is_empty() {
             return None;
         }
-        let id = uuid_hash(id);
+        let id = if self.object_ids { id_hash(&object_id(id)) } else { uuid_hash(id) };
         // Hashes are spread evenly, so an id's place is known to a few square roots of the number of ids: a search
         // around it stays in the processor's cache, which a search through everything does not.
         let len = self.ours.len();
@@ -215,7 +223,7 @@ fn uuid_hash(id: Uuid) -> u64 {
     xxhash_rust::xxh3::xxh3_64(id.as_bytes())
 }
 
-/// Ids of ours are uuids; V2 may write them in several ways.
+/// Ids of ours are uuids, which V2 may write in several ways, or ObjectIds.
 fn id_hash(id: &str) -> u64 {
     Uuid::try_parse(id).map_or_else(|_| xxhash_rust::xxh3::xxh3_64(id.as_bytes()), uuid_hash)
 }

@@ -4,24 +4,29 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
+use super::problem::{At, Problem};
 use super::read::{Reader, Value};
-use super::{FILLS, FillDefinition, KeyDefinition, Placed};
+use super::{ConstantKind, FILLS, FillDefinition, KeyDefinition, NULL, Placed, can_be_null};
 use crate::plan::{AccountField, AddressPart, Missing, NamePart};
 
+/// Where a fill stands, which decides what it may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    /// In `accounts.toml`, which knows no source columns.
+    pub accounts: bool,
+    /// The write has an array.
+    pub in_each: bool,
+    /// It fills a field of a document, not a column of a table.
+    pub document: bool,
+}
+
 impl Reader<'_> {
-    /// What fills a column. `accounts`: in `accounts.toml`, which knows no source columns. `in_each`: the write
-    /// has an array.
-    pub(super) fn fill(
-        &mut self,
-        value: &Value<'_>,
-        accounts: bool,
-        in_each: bool,
-    ) -> Option<Placed<FillDefinition>> {
+    /// What fills a column or field.
+    pub(super) fn fill(&mut self, value: &Value<'_>, place: Surroundings) -> Option<Placed<FillDefinition>> {
         let span = value.span();
         let fill = match value.get_ref() {
             DeValue::String(column) => FillDefinition::Column(column.to_string()),
-            DeValue::Table(table) => self.table_fill(table, span.clone(), in_each)?,
+            DeValue::Table(table) => self.table_fill(table, span.clone(), place)?,
             other => {
                 let message = format!(
                     "a column is filled by a source column's name or by {{ … }}, not by {}",
@@ -34,10 +39,10 @@ impl Reader<'_> {
         let of_a_row = match &fill {
             FillDefinition::Lookup { key, .. } => !matches!(key.value, KeyDefinition::Account(_)),
             FillDefinition::DerivedId(_) | FillDefinition::Account(_) => false,
-            FillDefinition::Constant(_) | FillDefinition::Now => false,
+            FillDefinition::Constant(..) | FillDefinition::Now => false,
             _ => true,
         };
-        if accounts && of_a_row {
+        if place.accounts && of_a_row {
             let at = self.at(span);
             let message = "accounts.toml holds for every entity, so it cannot use a row's columns or id";
             self.problems.push(
@@ -53,8 +58,16 @@ impl Reader<'_> {
         &mut self,
         table: &DeTable<'_>,
         span: Range<usize>,
-        in_each: bool,
+        place: Surroundings,
     ) -> Option<FillDefinition> {
+        let in_each = place.in_each;
+        // `contact.phone = "phone"` is a table for TOML: without this it would be taken for the fill { phone = … }.
+        if place.document && !self.text[span.start..].starts_with('{') {
+            let problem =
+                Problem::at(self.at(span), "a field's dotted name stands in quotes", "not in quotes");
+            self.problems.push(problem.help("write `\"contact.phone\" = …`"));
+            return None;
+        }
         let Some((kind, keys)) = FILLS.iter().find(|(kind, _)| table.get(*kind).is_some()) else {
             let first = table.keys().next().map(|key| key.get_ref().to_string()).unwrap_or_default();
             let problem =
@@ -62,7 +75,9 @@ impl Reader<'_> {
             self.problems.push(problem.suggest(&first, FILLS.iter().map(|(kind, _)| *kind)));
             return None;
         };
-        self.unknown_keys(table, keys, &format!("{{ {kind} = … }}"));
+        let nullable = place.document && can_be_null(kind);
+        let known: Vec<&str> = keys.iter().copied().chain(nullable.then_some(NULL)).collect();
+        self.unknown_keys(table, &known, &format!("{{ {kind} = … }}"));
         let value = table.get(*kind)?;
         Some(match *kind {
             "id" => match value.get_ref() {
@@ -92,10 +107,14 @@ impl Reader<'_> {
                 let prefer = table.get("prefer").and_then(|prefer| self.string(prefer, "prefer"));
                 FillDefinition::Name { column: self.string(value, "name")?, part: part?, prefer }
             }
-            "value" => FillDefinition::Constant(self.constant(value)?),
+            "value" => {
+                let (text, kind) = self.constant(value)?;
+                FillDefinition::Constant(text, kind)
+            }
+            "column" => FillDefinition::Column(self.string(value, "column")?.value),
             "entity" => {
-                let key = self.key(table, span, in_each);
-                let missing = self.missing(table, in_each);
+                let key = self.key(table, span.clone(), in_each);
+                let missing = self.missing(table, span);
                 FillDefinition::Reference {
                     entity: self.string(value, "entity")?,
                     key: key?,
@@ -104,8 +123,8 @@ impl Reader<'_> {
             }
             _ => {
                 let by = self.required(table, span.clone(), "by", "{ lookup = … }");
-                let key = self.key(table, span, in_each);
-                let missing = self.missing(table, in_each);
+                let key = self.key(table, span.clone(), in_each);
+                let missing = self.missing(table, span);
                 let lookup = self.string(value, "lookup")?;
                 FillDefinition::Lookup { table: lookup, by: by?, key: key?, missing: missing? }
             }
@@ -180,15 +199,19 @@ impl Reader<'_> {
         None
     }
 
-    fn missing(&mut self, table: &DeTable<'_>, in_each: bool) -> Option<Missing> {
-        let Some(value) = table.get("missing") else { return Some(Missing::Reject) };
+    fn missing(&mut self, table: &DeTable<'_>, span: Range<usize>) -> Option<Placed<Missing>> {
+        let Some(value) = table.get("missing") else {
+            return Some(Placed { value: Missing::Reject, at: self.at(span) });
+        };
         let missing = self.choice(table, "missing", Missing::NAMES)?;
-        if missing == Missing::Skip && !in_each {
-            let at = self.at(value.span());
-            let message = "`missing = \"skip\"` leaves out one row of several, but this write has no `each`";
-            self.problems.push(Problem::at(at, message, "not here").help("use \"reject\" or \"null\""));
-        }
-        Some(missing)
+        Some(Placed { value: missing, at: self.at(value.span()) })
+    }
+
+    /// Where a fill says `null = true`.
+    pub(super) fn null(&mut self, value: &Value<'_>) -> Option<At> {
+        let DeValue::Table(table) = value.get_ref() else { return None };
+        let null = table.get(NULL)?;
+        self.boolean(null, NULL)?.then(|| self.at(null.span()))
     }
 
     fn account_field(&mut self, value: &Value<'_>) -> Option<AccountField> {
@@ -203,13 +226,15 @@ impl Reader<'_> {
         found.map(|(_, field, _)| *field)
     }
 
-    fn constant(&mut self, value: &Value<'_>) -> Option<String> {
+    fn constant(&mut self, value: &Value<'_>) -> Option<(String, ConstantKind)> {
         Some(match value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Boolean(truth) => truth.to_string(),
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
-            DeValue::Float(number) => number.as_str().replace('_', ""),
-            DeValue::Datetime(time) => time.to_string(),
+            DeValue::String(text) => (text.to_string(), ConstantKind::Text),
+            DeValue::Boolean(truth) => (truth.to_string(), ConstantKind::Boolean),
+            DeValue::Integer(number) if number.radix() == 10 => {
+                (number.as_str().replace('_', ""), ConstantKind::Integer)
+            }
+            DeValue::Float(number) => (number.as_str().replace('_', ""), ConstantKind::Float),
+            DeValue::Datetime(time) => (time.to_string(), ConstantKind::Time),
             other => {
                 self.problem(
                     value.span(),
@@ -335,14 +360,21 @@ impl Reader<'_> {
         }
     }
 
-    /// The parts `[[what]]`.
-    pub(super) fn tables<'t, 'i>(&mut self, document: &'t DeTable<'i>, what: &str) -> Vec<&'t Value<'i>> {
-        let Some(value) = document.get(what) else { return Vec::new() };
+    /// The parts `[[what]]`; `key` is its last word.
+    pub(super) fn tables<'t, 'i>(
+        &mut self,
+        document: &'t DeTable<'i>,
+        key: &str,
+        what: &str,
+    ) -> Vec<&'t Value<'i>> {
+        let Some(value) = document.get(key) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Array(array) => array.iter().collect(),
             other => {
-                let message =
-                    format!("`{what}` is written [[{what}]], once for each table, not as {}", article(other));
+                let message = format!(
+                    "`{key}` is written [[{what}]], once for each of them, not as {}",
+                    article(other)
+                );
                 self.problem(value.span(), message, "needs [[…]]");
                 Vec::new()
             }

@@ -9,7 +9,10 @@ pub(super) type Keys = &'static [(&'static str, &'static str)];
 pub(super) const ENTITY: Keys = &[
     ("entity", "the entity's name: lower-case letters, digits, _"),
     ("after", "entities whose rows must be in V2 first"),
-    ("ids", "how V2's ids are made: derived from entity and key, or V1's key, unchanged"),
+    (
+        "ids",
+        "how V2's ids are made: derived from entity and key (as uuid or ObjectId), or V1's key, unchanged",
+    ),
     ("disabled", "true: this file does not count"),
     ("source", "where the rows are read"),
     ("account", "every row is a person with an account: columns that hold its details"),
@@ -59,8 +62,27 @@ pub(super) const ACCOUNTS_WRITE: Keys = &[
 pub(super) const COLLECTION: Keys = &[
     ("collection", "V2's collection"),
     ("each", "an array column: one document for each of its elements"),
+    ("fields", "V2's field = what fills it; a dotted name nests"),
+    ("embed", "an array of documents inside the document"),
+];
+
+pub(super) const ACCOUNTS_COLLECTION: Keys = &[
+    ("collection", "V2's collection"),
     ("per", "one document for each account, or for each role that an account gets"),
-    ("fields", "V2's field = what fills it"),
+    ("fields", "V2's field = what fills it; a dotted name nests"),
+    ("embed", "an array of documents inside the account's document"),
+];
+
+pub(super) const EMBED: Keys = &[
+    ("field", "the field that holds the array"),
+    ("each", "an array column: one embedded document for each of its elements"),
+    ("fields", "the embedded document's field = what fills it"),
+];
+
+pub(super) const ACCOUNTS_EMBED: Keys = &[
+    ("field", "the field that holds the array"),
+    ("per", "one embedded document for each role that an account gets"),
+    ("fields", "the embedded document's field = what fills it"),
 ];
 
 pub(super) const ACCOUNTS: Keys = &[
@@ -78,6 +100,7 @@ pub(super) const ACCOUNTS_ACCOUNT: Keys = &[
         "ISO 3166-1 alpha-2 code of the country in which phones without a country code are read",
     ),
     ("placeholder", "template of the addresses for people without a usable one"),
+    ("ids", "how accounts' ids are made: derived as uuid or, in MongoDB, as ObjectId"),
 ];
 
 pub(super) const POLICIES: Keys = &[

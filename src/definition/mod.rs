@@ -11,6 +11,7 @@ mod load;
 pub mod problem;
 mod read;
 pub mod schema;
+mod writes;
 
 use problem::{At, Problem};
 
@@ -62,8 +63,12 @@ pub struct AccountsDefinition {
     pub policies: Policies,
     /// Which entity comes first where dependencies leave it open: the first one claims an email or a phone.
     pub order: Vec<String>,
-    /// Writes for each account and each role.
+    /// How accounts' ids are made; its place where accounts.toml says so.
+    pub ids: Placed<Ids>,
+    /// The `[[postgres]]` parts: writes for each account and each role.
     pub writes: Vec<WriteDefinition>,
+    /// The same of the `[[mongodb]]` parts.
+    pub documents: Vec<WriteDefinition>,
 }
 
 /// A file that defines an entity.
@@ -75,14 +80,16 @@ pub struct EntityDefinition {
     pub name: Placed<String>,
     /// Entities that come before it.
     pub after: Vec<Placed<String>>,
-    /// How its ids are made.
-    pub ids: Ids,
+    /// How its ids are made; its place is the entity's name where the file does not say.
+    pub ids: Placed<Ids>,
     /// Where its rows come from; `None` when that part is broken (and then there is a problem).
     pub source: Option<SourceDefinition>,
     /// The `[account]` part.
     pub account: Option<AccountDefinition>,
     /// The `[[postgres]]` parts.
     pub writes: Vec<WriteDefinition>,
+    /// The `[[mongodb]]` parts.
+    pub documents: Vec<WriteDefinition>,
 }
 
 /// The `[source]` part.
@@ -154,13 +161,15 @@ pub enum ScopeDefinition {
     },
 }
 
-/// A `[[postgres]]` part.
+/// A `[[postgres]]` or `[[mongodb]]` part, or a `[[mongodb.embed]]` below one.
 #[derive(Debug, Clone)]
 pub struct WriteDefinition {
     /// Where it begins.
     pub at: At,
-    /// The table.
+    /// The table or collection.
     pub table: Placed<String>,
+    /// The array field of the collection's documents that these embedded documents stand in.
+    pub inside: Option<Placed<String>>,
     /// How many rows it gives.
     pub rows: RowsDefinition,
     /// Its columns; a fill that could not be read is `None` (and then there is a problem).
@@ -180,13 +189,15 @@ pub enum RowsDefinition {
     Role,
 }
 
-/// A column of V2.
+/// A column or field of V2.
 #[derive(Debug, Clone)]
 pub struct ColumnDefinition {
-    /// Its name.
+    /// Its name; of a field the dotted path.
     pub name: Placed<String>,
     /// What fills it.
     pub fill: Option<Placed<FillDefinition>>,
+    /// `null = true`: where there is no value, null is written instead of leaving the field out.
+    pub null: Option<At>,
 }
 
 /// What fills a column, as written.
@@ -231,7 +242,7 @@ pub enum FillDefinition {
         /// Where the key stands.
         key: Placed<KeyDefinition>,
         /// What happens without such a row.
-        missing: Missing,
+        missing: Placed<Missing>,
     },
     /// `{ lookup, by, key | account, missing }`
     Lookup {
@@ -242,12 +253,23 @@ pub enum FillDefinition {
         /// Where the key stands.
         key: Placed<KeyDefinition>,
         /// What happens without such a row.
-        missing: Missing,
+        missing: Placed<Missing>,
     },
     /// `{ value = … }`
-    Constant(String),
+    Constant(String, ConstantKind),
     /// `{ now = true }`
     Now,
+}
+
+/// How a constant was written, which says what it becomes where V2 leaves that open (a document's field).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the types of TOML")]
+pub enum ConstantKind {
+    Text,
+    Boolean,
+    Integer,
+    Float,
+    Time,
 }
 
 /// Where the key of a reference or look-up stands, as written.
@@ -275,9 +297,32 @@ pub const FILLS: &[(&str, &[&str])] = &[
     ("name", &["name", "part", "prefer"]),
     ("value", &["value"]),
     ("now", &["now"]),
+    ("column", &["column"]),
 ];
 
+/// The key that every fill of a document's field may have which can be without a value: `null = true`.
+pub const NULL: &str = "null";
+
+/// Whether a fill of this kind can be without a value, so that `null = true` says something.
+pub fn can_be_null(kind: &str) -> bool {
+    !matches!(kind, "id" | "value" | "now")
+}
+
 impl Definitions {
+    /// The definitions as they hold for a MongoDB V2: their `[[mongodb]]` parts are what is written, the
+    /// `[[postgres]]` parts are set aside.
+    #[must_use]
+    pub fn for_mongodb(&self) -> Self {
+        let mut definitions = self.clone();
+        for entity in &mut definitions.entities {
+            std::mem::swap(&mut entity.writes, &mut entity.documents);
+        }
+        if let Some(accounts) = &mut definitions.accounts {
+            std::mem::swap(&mut accounts.writes, &mut accounts.documents);
+        }
+        definitions
+    }
+
     /// All problems as text for a person; see [`problem::render`].
     pub fn render(&self, problems: &[Problem]) -> String {
         problem::render(problems, &self.files, self.color)

@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, names};
 use super::problem::{At, Problem};
 use super::{
-    AccountDefinition, AccountsDefinition, ColumnDefinition, EntityDefinition, NameDefinition, Placed,
-    RowsDefinition, ScopeDefinition, SourceDefinition, WriteDefinition,
+    AccountDefinition, AccountsDefinition, EntityDefinition, NameDefinition, Placed, ScopeDefinition,
+    SourceDefinition,
 };
 use crate::identity::phone;
 use crate::plan::{Ids, Policies, Policy};
@@ -77,17 +77,17 @@ impl Reader<'_> {
             let message = format!("`{}` cannot be the name of an entity", name.value);
             self.problems.push(Problem::at(name.at, message, "lower-case letters, digits and _ only"));
         }
-        let ids = self.choice(table, "ids", Ids::NAMES);
+        let ids = self.ids(table, Ids::NAMES);
         let definition = EntityDefinition {
             file: self.file,
             after: table.get("after").map(|value| self.strings(value, "after")).unwrap_or_default(),
-            ids: ids.unwrap_or(Ids::Uuid8),
+            ids: ids.unwrap_or(Placed { value: Ids::Uuid8, at: name.at }),
             source: self.source(table, name.at),
             account: table.get("account").and_then(|value| self.account(value)),
             writes: self.writes(table, false),
+            documents: self.documents(table, false),
             name,
         };
-        self.collections(table);
         Content::Entity(Box::new(definition))
     }
 
@@ -108,12 +108,13 @@ impl Reader<'_> {
                 same_phone: Policy::KeepFirst,
             },
             order: Vec::new(),
+            ids: Placed { value: Ids::Uuid8, at: self.at(0..0) },
             writes: self.writes(table, true),
+            documents: self.documents(table, true),
         };
         if let Some(value) = table.get("order") {
             definition.order = self.strings(value, "order").into_iter().map(|name| name.value).collect();
         }
-        self.collections(table);
         if let Some((value, account)) = self.table(table.get("account"), "account") {
             self.unknown_keys(account, &names(keys::ACCOUNTS_ACCOUNT), "[account] of accounts.toml");
             if let Some(region) = self.required(account, value, "phone_region", "[account]") {
@@ -121,6 +122,9 @@ impl Reader<'_> {
                     self.problems.push(Problem::at(region.at, message, "unknown region"));
                 }
                 definition.phone_region = region.value;
+            }
+            if let Some(ids) = self.ids(account, Ids::OF_ACCOUNTS) {
+                definition.ids = ids;
             }
             if let Some(template) = account.get("placeholder").and_then(|v| self.string(v, "placeholder")) {
                 let (local, domain) = template.value.rsplit_once('@').unwrap_or_default();
@@ -134,8 +138,9 @@ impl Reader<'_> {
                 }
                 definition.placeholder = template.value;
             }
-        } else if !definition.writes.is_empty() {
-            let at = definition.writes[0].at;
+        } else if let Some(at) =
+            definition.writes.iter().chain(&definition.documents).map(|write| write.at).next()
+        {
             self.problems.push(
                 Problem::at(at, "accounts.toml writes accounts but has no [account]", "needs it")
                     .help("add `[account]` with `phone_region = \"NG\"` (the country in which phones without a country code are read)"),
@@ -145,6 +150,11 @@ impl Reader<'_> {
             self.policies(policies, &mut definition.policies);
         }
         Content::Accounts(Box::new(definition))
+    }
+
+    fn ids(&mut self, table: &DeTable<'_>, choices: &[(&str, Ids)]) -> Option<Placed<Ids>> {
+        let at = self.at(table.get("ids")?.span());
+        Some(Placed { value: self.choice(table, "ids", choices)?, at })
     }
 
     fn policies(&mut self, table: &DeTable<'_>, policies: &mut Policies) {
@@ -246,73 +256,5 @@ impl Reader<'_> {
         let entity = self.required(table, span.clone(), "entity", "a scope");
         let key = self.required(table, span, "key", "a scope");
         Some(Placed { value: ScopeDefinition::Reference { entity: entity?, key: key? }, at })
-    }
-
-    fn writes(&mut self, document: &DeTable<'_>, accounts: bool) -> Vec<WriteDefinition> {
-        let mut writes = Vec::new();
-        for value in self.tables(document, "postgres") {
-            let Some((span, table)) = self.table(Some(value), "postgres") else { continue };
-            let known = if accounts { keys::ACCOUNTS_WRITE } else { keys::WRITE };
-            self.unknown_keys(table, &names(known), "[[postgres]]");
-            let name = self.required(table, span.clone(), "table", "[[postgres]]");
-            let rows = if accounts {
-                let choices = &[("account", RowsDefinition::Account), ("role", RowsDefinition::Role)];
-                if table.get("per").is_none() {
-                    self.problem(
-                        span.clone(),
-                        "[[postgres]] of accounts.toml has no `per`",
-                        "per = \"account\" or \"role\"",
-                    );
-                }
-                self.choice(table, "per", choices)
-            } else {
-                match table.get("each") {
-                    Some(each) => self.string(each, "each").map(RowsDefinition::Each),
-                    None => Some(RowsDefinition::Row),
-                }
-            };
-            let in_each = matches!(rows, Some(RowsDefinition::Each(_)));
-            let columns = self.columns(table, span.clone(), "columns", accounts, in_each);
-            if let (Some(name), Some(rows)) = (name, rows) {
-                writes.push(WriteDefinition { at: self.at(span), table: name, rows, columns });
-            }
-        }
-        writes
-    }
-
-    fn columns(
-        &mut self,
-        write: &DeTable<'_>,
-        span: Range<usize>,
-        part: &str,
-        accounts: bool,
-        in_each: bool,
-    ) -> Vec<ColumnDefinition> {
-        let Some((_, columns)) = self.table(write.get(part), part) else {
-            if write.get(part).is_none() {
-                self.problem(span, format!("this part has no {part}"), "what does it write?");
-            }
-            return Vec::new();
-        };
-        // The document sorts by name; people wrote an order, and messages and COPY follow it.
-        let mut entries: Vec<_> = columns.iter().collect();
-        entries.sort_by_key(|(name, _)| name.span().start);
-        let mut definitions = Vec::new();
-        for (name, value) in entries {
-            let fill = self.fill(value, accounts, in_each);
-            let name = Placed { value: name.get_ref().to_string(), at: self.at(name.span()) };
-            definitions.push(ColumnDefinition { name, fill });
-        }
-        definitions
-    }
-
-    /// `[[mongodb]]` parts hold for another kind of target: here only their form is looked at.
-    fn collections(&mut self, document: &DeTable<'_>) {
-        for value in self.tables(document, "mongodb") {
-            let Some((span, table)) = self.table(Some(value), "mongodb") else { continue };
-            self.unknown_keys(table, &names(keys::COLLECTION), "[[mongodb]]");
-            self.required(table, span.clone(), "collection", "[[mongodb]]");
-            self.columns(table, span, "fields", false, table.get("each").is_some());
-        }
     }
 }

@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::FILLS;
 use super::keys::{self, Keys};
+use super::{FILLS, NULL, can_be_null};
 use crate::plan::{AccountField, AddressPart, Ids, Missing, NamePart, Policy};
 
 /// The schema of both kinds of files: a definition of an entity, and `accounts.toml`.
@@ -26,8 +26,10 @@ pub fn schema() -> Value {
             "entity": object(keys::ENTITY, &["entity", "source"], entity_key),
             "disabled": ended(keys::ENTITY, &["disabled"], "disabled"),
             "accounts": object(keys::ACCOUNTS, &[], accounts_key),
-            "fill": { "anyOf": fills(false) },
-            "accountsFill": { "anyOf": fills(true) },
+            "fill": { "anyOf": fills(false, false) },
+            "accountsFill": { "anyOf": fills(true, false) },
+            "fieldFill": { "anyOf": fills(false, true) },
+            "accountsFieldFill": { "anyOf": fills(true, true) },
             "column": { "type": "string", "minLength": 1 },
         },
     })
@@ -95,7 +97,12 @@ fn entity_key(key: &str) -> Value {
             account
         }
         "postgres" => list(object(keys::WRITE, &["table", "columns"], |key| write_key(key, "fill"))),
-        "mongodb" => list(object(keys::COLLECTION, &["collection", "fields"], |key| write_key(key, "fill"))),
+        "mongodb" => list(object(keys::COLLECTION, &["collection", "fields"], |key| match key {
+            "embed" => {
+                list(object(keys::EMBED, &["field", "each", "fields"], |key| write_key(key, "fieldFill")))
+            }
+            _ => write_key(key, "fieldFill"),
+        })),
         _ => json!({}),
     }
 }
@@ -106,13 +113,22 @@ fn accounts_key(key: &str) -> Value {
         "order" => list(text()),
         "account" => object(keys::ACCOUNTS_ACCOUNT, &["phone_region"], |key| match key {
             "phone_region" => json!({ "type": "string", "pattern": "^[A-Z]{2}$" }),
+            "ids" => names(Ids::OF_ACCOUNTS),
             _ => text(),
         }),
         "policies" => object(keys::POLICIES, &[], |key| names(Policy::choices(key))),
         "postgres" => list(object(keys::ACCOUNTS_WRITE, &["table", "per", "columns"], |key| {
             write_key(key, "accountsFill")
         })),
-        "mongodb" => list(object(keys::COLLECTION, &["collection", "fields"], |key| write_key(key, "fill"))),
+        "mongodb" => {
+            list(object(keys::ACCOUNTS_COLLECTION, &["collection", "per", "fields"], |key| match key {
+                "embed" => list(object(keys::ACCOUNTS_EMBED, &["field", "per", "fields"], |key| match key {
+                    "per" => json!({ "const": "role" }),
+                    _ => write_key(key, "accountsFieldFill"),
+                })),
+                _ => write_key(key, "accountsFieldFill"),
+            }))
+        }
         _ => json!({}),
     }
 }
@@ -127,17 +143,22 @@ fn write_key(key: &str, fill: &str) -> Value {
     }
 }
 
-/// What can fill a column. `accounts`: in `accounts.toml`, which knows no rows of V1.
-fn fills(accounts: bool) -> Vec<Value> {
+/// What can fill a column. `accounts`: in `accounts.toml`, which knows no rows of V1. `document`: it is a field.
+fn fills(accounts: bool, document: bool) -> Vec<Value> {
     let mut fills = Vec::new();
     if !accounts {
         fills.push(described(column(), "a source column, unchanged"));
     }
-    let of_a_row = |kind: &str| matches!(kind, "entity" | "each" | "email" | "phone" | "address" | "name");
+    let of_a_row =
+        |kind: &str| matches!(kind, "entity" | "each" | "email" | "phone" | "address" | "name" | "column");
     for (kind, keys) in FILLS.iter().filter(|(kind, _)| !(accounts && of_a_row(kind))) {
         let keys = keys.iter().filter(|key| !(accounts && *kind == "lookup" && **key == "key"));
-        let properties: Map<String, Value> =
+        let mut properties: Map<String, Value> =
             keys.map(|key| ((*key).to_owned(), fill_key(kind, key, accounts))).collect();
+        if document && can_be_null(kind) {
+            let what = "true: where there is no value, null is written instead of leaving the field out";
+            properties.insert(NULL.to_owned(), json!({ "type": "boolean", "description": what }));
+        }
         let (required, what): (&[&str], _) = match *kind {
             "lookup" => (&["by"], "the primary key of a row of V2's reference data"),
             "entity" => (&["key"], "V2 id of the row of that entity with this key"),
@@ -149,6 +170,7 @@ fn fills(accounts: bool) -> Vec<Value> {
             "address" => (&["part"], "a part of a source column with a whole address"),
             "name" => (&["part"], "a part of a source column with a whole name"),
             "value" => (&[], "the same for every row"),
+            "column" => (&[], "a source column, unchanged"),
             _ => (&[], "the time at which the run began (UTC)"),
         };
         let required: Vec<&str> = std::iter::once(*kind).chain(required.iter().copied()).collect();

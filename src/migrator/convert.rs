@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::references::array_text;
 use super::split::{Split, SplitColumns};
 use super::{Context, Migrator, Note, Records};
 use crate::identity::email::{self, Email};
 use crate::identity::phone::{self, Phone};
 use crate::ledger::Reject;
-use crate::plan::{Fill, KeyFrom, Missing, Plan, When, Write};
+use crate::plan::{Column, Fill, KeyFrom, Missing, Plan, When, Write};
 use crate::row::{Lines, Row};
 
 /// Converts rows as the plan's entity says.
@@ -80,6 +81,13 @@ enum Value<'v> {
     Skip,
 }
 
+/// A key that stands for nothing.
+struct Absent {
+    code: &'static str,
+    reason: String,
+    other: Option<(Arc<str>, String)>,
+}
+
 struct Converter<'c, 'a> {
     row: &'c Row<'a>,
     split: &'c Split,
@@ -107,7 +115,7 @@ impl Converter<'_, '_> {
     fn line(&self, lines: &mut Lines, notes: &mut Vec<Note>, position: &Position) -> Result<(), Reject> {
         let begun = lines.begin();
         for column in &self.write.columns {
-            match self.value(&column.fill, &column.name, position, notes)? {
+            match self.value(column, position, notes)? {
                 Value::Null => lines.raw(None),
                 Value::Raw(raw) => lines.raw(Some(raw)),
                 Value::Text(text) => lines.text(Some(&text)),
@@ -123,13 +131,12 @@ impl Converter<'_, '_> {
 
     fn value<'v>(
         &'v self,
-        fill: &'v Fill,
-        column: &str,
+        column: &'v Column,
         position: &'v Position,
         notes: &mut Vec<Note>,
     ) -> Result<Value<'v>, Reject> {
-        let context = self.context;
-        Ok(match fill {
+        let (context, name) = (self.context, column.name.as_str());
+        Ok(match &column.fill {
             Fill::Id => Value::Text(Cow::Owned(context.target_id(self.entity, context.key))),
             Fill::DerivedId(label) => {
                 let id = context.ids[self.entity].maker.labelled(context.key, label, position.index);
@@ -144,8 +151,8 @@ impl Converter<'_, '_> {
                 Some(text) => Value::Text(Cow::Borrowed(text)),
                 None => Value::Null,
             },
-            Fill::Email(index) => self.email(*index, column, notes),
-            Fill::Phone { column: index, region } => self.phone(*index, region, column, notes),
+            Fill::Email(index) => self.email(*index, name, notes),
+            Fill::Phone { column: index, region } => self.phone(*index, region, name, notes),
             Fill::Part { column: index, part, prefer } => {
                 let preferred = prefer.filter(|prefer| self.row.filled(*prefer).is_some());
                 match preferred.and_then(|prefer| self.row.raw(prefer)) {
@@ -158,36 +165,74 @@ impl Converter<'_, '_> {
             }
             Fill::Constant(text) => Value::Text(Cow::Borrowed(text)),
             Fill::Now => Value::Text(Cow::Borrowed(context.now)),
-            Fill::Reference { entity, key, missing } => match self.key(*key, position) {
-                None => Value::Null,
-                Some(key) if context.references.exists(*entity, &key) => {
-                    Value::Text(Cow::Owned(context.target_id(*entity, &key)))
-                }
-                Some(key) => {
+            Fill::Reference { entity, key, missing } => {
+                let find = |key: &str| {
+                    let exists = context.references.exists(*entity, key);
+                    exists.then(|| Cow::Owned(context.target_id(*entity, key)))
+                };
+                let absent = |key: &str| {
                     let other = &context.plan.entities[*entity].name;
+                    let table = &self.write.table.name;
+                    let reason = format!("{table}.{name}: {other} has no migrated row with the key {key:?}");
+                    Absent { code: "missing-reference", reason, other: Some((other.clone(), key.to_owned())) }
+                };
+                self.found(column, *key, *missing, position, notes, find, absent)?
+            }
+            Fill::Lookup { lookup, key, missing } => {
+                let find = |key: &str| context.lookups.find(*lookup, key).map(Cow::Borrowed);
+                let absent = |key: &str| {
+                    let (known, table) = (&context.plan.lookups[*lookup], &self.write.table.name);
                     let reason = format!(
-                        "{}.{column}: {other} has no migrated row with the key {key:?}",
-                        self.write.table.name
+                        "{table}.{name}: {} has no row with {} = {key:?}",
+                        known.table.name, known.by
                     );
-                    let other = Some((other.clone(), key.into_owned()));
-                    self.missing(*missing, "missing-reference", reason, other, notes)?
-                }
-            },
-            Fill::Lookup { lookup, key, missing } => match self.key(*key, position) {
-                None => Value::Null,
-                Some(key) => match context.lookups.find(*lookup, &key) {
-                    Some(id) => Value::Text(Cow::Borrowed(id)),
-                    None => {
-                        let known = &context.plan.lookups[*lookup];
-                        let reason = format!(
-                            "{}.{column}: {} has no row with {} = {key:?}",
-                            self.write.table.name, known.table.name, known.by
-                        );
-                        self.missing(*missing, "missing-lookup", reason, None, notes)?
-                    }
-                },
-            },
+                    Absent { code: "missing-lookup", reason, other: None }
+                };
+                self.found(column, *key, *missing, position, notes, find, absent)?
+            }
         })
+    }
+
+    /// The id that a key, or an array of ids that an array of keys, stands for.
+    #[expect(clippy::too_many_arguments, reason = "two closures tell references and look-ups apart")]
+    fn found<'v>(
+        &'v self,
+        column: &Column,
+        key: KeyFrom,
+        missing: Missing,
+        position: &'v Position,
+        notes: &mut Vec<Note>,
+        find: impl Fn(&str) -> Option<Cow<'v, str>>,
+        absent: impl Fn(&str) -> Absent,
+    ) -> Result<Value<'v>, Reject> {
+        let KeyFrom::Elements(index) = key else {
+            let Some(key) = self.key(key, position) else { return Ok(Value::Null) };
+            return match find(&key) {
+                Some(id) => Ok(Value::Text(id)),
+                None => self.missing(missing, absent(&key), notes),
+            };
+        };
+        if self.row.raw(index).is_none() {
+            return Ok(Value::Null);
+        }
+        // In a document what has no value is left out, unless the definition says `null = true`.
+        let keeps_null = column.bson.as_ref().is_none_or(|bson| bson.null);
+        let mut ids: Vec<Option<Cow<'_, str>>> = Vec::new();
+        for key in self.row.elements(index) {
+            let id = match key {
+                None => Value::Null,
+                Some(key) => match find(&key) {
+                    Some(id) => Value::Text(id),
+                    None => self.missing(missing, absent(&key), notes)?,
+                },
+            };
+            match id {
+                Value::Text(id) => ids.push(Some(id)),
+                Value::Null if keeps_null => ids.push(None),
+                Value::Null | Value::Raw(_) | Value::Skip => {}
+            }
+        }
+        Ok(Value::Text(Cow::Owned(array_text(ids.iter().map(|id| id.as_deref())))))
     }
 
     fn email<'v>(&self, index: usize, column: &str, notes: &mut Vec<Note>) -> Value<'v> {
@@ -242,6 +287,8 @@ impl Converter<'_, '_> {
         match from {
             KeyFrom::Column(index) => self.row.text(index),
             KeyFrom::Each(index) => position.element(index).map(Cow::Borrowed),
+            // Not one key but many: see `found`.
+            KeyFrom::Elements(_) => None,
             KeyFrom::Account(field) => self.context.person?.field(field).map(Cow::Borrowed),
         }
     }
@@ -249,11 +296,10 @@ impl Converter<'_, '_> {
     fn missing<'v>(
         &self,
         missing: Missing,
-        code: &str,
-        reason: String,
-        other: Option<(Arc<str>, String)>,
+        absent: Absent,
         notes: &mut Vec<Note>,
     ) -> Result<Value<'v>, Reject> {
+        let Absent { code, reason, other } = absent;
         let (decision, value) = match missing {
             Missing::Reject => return Err(Reject::new(code, reason)),
             Missing::Null => ("null", Value::Null),

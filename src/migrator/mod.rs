@@ -87,8 +87,8 @@ impl EntityIds {
     /// The V2 id of a row.
     pub fn id(&self, key: &str) -> String {
         match self.kind {
-            Ids::Uuid8 => self.maker.id(key).to_string(),
             Ids::Keep => key.to_owned(),
+            Ids::Uuid8 | Ids::ObjectId => self.kind.text(self.maker.id(key)),
         }
     }
 }

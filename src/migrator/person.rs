@@ -86,7 +86,7 @@ impl Person {
                 .map_or_else(|| context.now.to_owned(), |text| text.into_owned())
         };
         Ok(Self {
-            account_id: account.of.id.to_string(),
+            account_id: context.plan.account_id(account.of.id),
             creates: account.creates,
             account_type: spec.account_type.clone(),
             role: spec.role.clone(),

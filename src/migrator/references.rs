@@ -68,3 +68,49 @@ impl Lookups {
         self.0[lookup].get(key).map(String::as_str)
     }
 }
+
+/// An array as Postgres writes it. Everything is quoted, which is always right: an element may be a key as V1 has it.
+pub(super) fn array_text<'e>(elements: impl Iterator<Item = Option<&'e str>>) -> String {
+    let mut text = String::from("{");
+    for (index, element) in elements.enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        let Some(element) = element else {
+            text.push_str("NULL");
+            continue;
+        };
+        text.push('"');
+        for char in element.chars() {
+            if matches!(char, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(char);
+        }
+        text.push('"');
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::row;
+
+    #[test]
+    fn arrays_as_postgres_writes_them() {
+        assert_eq!(array_text([].into_iter()), "{}");
+        assert_eq!(array_text([Some("a"), None, Some("NULL")].into_iter()), "{\"a\",NULL,\"NULL\"}");
+    }
+
+    proptest! {
+        #[test]
+        fn arrays_are_read_back(elements in any::<Vec<Option<String>>>()) {
+            let text = array_text(elements.iter().map(Option::as_deref));
+            prop_assert_eq!(row::elements(&text), elements);
+        }
+    }
+}

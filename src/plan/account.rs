@@ -1,8 +1,8 @@
 //! What an account is: `accounts.toml` against V2, and the `[account]` part of each entity against its query.
 
-use super::check::{Checker, Rows, id_type};
+use super::check::{Checker, Rows, id_kind, id_type};
 use super::{AccountField, AccountSpec, Accounts, Fill, NameColumns, Scope, When, Write};
-use crate::catalog::{Assignment, Catalog};
+use crate::catalog::{Assignment, BsonKind};
 use crate::definition::problem::Problem;
 use crate::definition::{AccountDefinition, KeyDefinition, NameDefinition, Placed, ScopeDefinition};
 
@@ -21,7 +21,11 @@ impl<'a> Checker<'a> {
                         "rows have accounts, but accounts.toml does not say how V2 stores one",
                         "what is an account?",
                     )
-                    .help("add accounts.toml with a [[postgres]] part for each table of accounts and roles"),
+                    .help(format!(
+                        "add accounts.toml with a {} part for each {} of accounts and roles",
+                        self.inputs.v2.part(),
+                        self.inputs.v2.store_word()
+                    )),
                 );
             }
             return (None, Vec::new());
@@ -36,22 +40,23 @@ impl<'a> Checker<'a> {
         };
         let main = writes
             .iter()
-            .filter(|write| write.when == When::Account)
+            .filter(|write| write.when == When::Account && write.inside.is_none())
             .filter_map(|write| Some((write, column(write, AccountField::Id)?)))
             .max_by_key(|(write, _)| column(write, AccountField::Email).is_some());
         let Some((main, id_column)) = main else {
             // Only worth saying if the reason is not one that was reported for a write that fell out.
             if writes.len() == accounts.writes.len() && self.problems.is_empty() {
-                let message = "no [[postgres]] with per = \"account\" writes the account's id";
-                let problem = Problem::at(accounts.writes[0].at, message, "which table holds the accounts?");
+                let (part, word) = (self.inputs.v2.part(), self.inputs.v2.store_word());
+                let message = format!("no {part} with per = \"account\" writes the account's id");
+                let label = format!("which {word} holds the accounts?");
+                let problem = Problem::at(accounts.writes[0].at, message, label);
                 self.problems.push(problem.help("give one of them a column with { account = \"id\" }"));
             }
             return (None, writes);
         };
-        if let Some(table) =
-            self.inputs.v2.tables.get(&main.table).filter(|table| !table.is_unique(&id_column))
-        {
-            debug_assert!(table.column(&id_column).is_some());
+        let catalog = self.inputs.v2.catalog();
+        let table = catalog.and_then(|catalog| catalog.tables.get(&main.table));
+        if table.is_some_and(|table| !table.is_unique(&id_column)) {
             let written = accounts.writes.iter().flat_map(|write| &write.columns);
             let at =
                 written.filter(|column| column.name.value == id_column).map(|column| column.name.at).next();
@@ -66,6 +71,7 @@ impl<'a> Checker<'a> {
         let plan = Accounts {
             policies: accounts.policies,
             placeholder: accounts.placeholder.clone(),
+            ids: accounts.ids.value,
             phone_region: accounts.phone_region.clone(),
             table: main.table.clone(),
             email_column: column(main, AccountField::Email),
@@ -143,8 +149,8 @@ impl<'a> Checker<'a> {
         let described = rows.described?;
         let index = self.column_index(described, name)?;
         let data_type = &described.columns[index].data_type;
-        let wanted = Catalog::built_in("timestamp with time zone", 'D');
-        if let Assignment::Impossible(_) = data_type.assignment(&wanted, &self.inputs.v2.casts) {
+        // Every type that a document's date is made from can be assigned to any of Postgres's times, and no other.
+        if BsonKind::of(data_type) != BsonKind::Date {
             let message = format!("`{}` is {}, but a time is needed here", name.value, data_type.name);
             let problem = Problem::at(name.at, message, "not a time");
             self.problems
@@ -172,16 +178,28 @@ impl<'a> Checker<'a> {
         let written = writes.iter().flat_map(|write| write.columns.iter().map(move |column| (write, column)));
         for (write, column) in written.filter(|(_, column)| column.fill == Fill::Account(AccountField::Scope))
         {
-            let table = self.inputs.v2.tables.get(&write.table);
+            let Some(catalog) = self.inputs.v2.catalog() else { continue };
+            let table = catalog.tables.get(&write.table);
             let wanted = table.and_then(|table| table.column(&column.name));
-            let (Some(given), Some(wanted)) = (id_type(theirs.definition.ids, theirs), wanted) else {
+            let (Some(given), Some(wanted)) = (id_type(theirs), wanted) else {
                 continue;
             };
-            if let Assignment::Impossible(why) = given.assignment(&wanted.data_type, &self.inputs.v2.casts) {
+            if let Assignment::Impossible(why) = given.assignment(&wanted.data_type, &catalog.casts) {
                 let message = format!("{why} (V2's {}.{})", write.table.name, column.name);
                 self.problems.push(Problem::at(scope.at, message, "does not fit"));
             }
         }
         Some(found)
+    }
+
+    /// What the scope of an entity's accounts is in a document.
+    pub(super) fn scope_kind(&self, rows: Rows<'a>) -> Option<BsonKind> {
+        match &rows.definition.account.as_ref()?.scope.as_ref()?.value {
+            ScopeDefinition::Own => id_kind(rows),
+            ScopeDefinition::Reference { entity, .. } => {
+                let entities = &self.inputs.definitions.entities;
+                id_kind(self.rows_of(entities.iter().position(|other| other.name.value == entity.value)?))
+            }
+        }
     }
 }

@@ -10,8 +10,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::compile::Codes;
 use super::describe::{Described, Fault};
+use super::v2::V2;
 use super::{Entity, Ids, Lookup, Plan, TableName, When, Write, order};
-use crate::catalog::{Catalog, Type};
+use crate::catalog::{BsonKind, Catalog, Type};
 use crate::definition::problem::Problem;
 use crate::definition::{Definitions, EntityDefinition, FillDefinition, Placed, RowsDefinition};
 
@@ -24,8 +25,8 @@ pub struct Inputs<'a> {
     pub sources: &'a [Option<Result<Described, Fault>>],
     /// V1's user, for GRANT statements.
     pub v1_user: &'a str,
-    /// V2's structure.
-    pub v2: &'a Catalog,
+    /// V2's structure. It decides which parts of the definitions count.
+    pub v2: V2<'a>,
     /// Codes that V2's reference data has; tables that are absent are not checked.
     pub codes: &'a Codes,
 }
@@ -59,6 +60,17 @@ pub(super) struct Rows<'a> {
 /// # Errors
 /// Every problem, those of form first.
 pub fn check(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
+    match inputs.v2 {
+        V2::Postgres(_) => judge(inputs),
+        V2::MongoDb(_) => {
+            let definitions = inputs.definitions.for_mongodb();
+            judge(&Inputs { definitions: &definitions, ..*inputs })
+        }
+    }
+}
+
+/// As [`check`], of definitions whose `writes` are those that count.
+fn judge(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
     let definitions = inputs.definitions;
     let mut problems = definitions.problems.clone();
     let order = order::entities(definitions, &mut problems);
@@ -78,7 +90,9 @@ pub fn check(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
             .push(Problem::general("there is no definition of any entity, so there is nothing to migrate"));
     }
     checker.names();
+    checker.ids();
     checker.prepared();
+    checker.nothing_written();
     let (accounts, account_writes) = checker.accounts();
     let mut entities = Vec::new();
     for index in checker.order.clone() {
@@ -127,8 +141,40 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// ObjectIds are MongoDB's.
+    fn ids(&mut self) {
+        let definitions = self.inputs.definitions;
+        let accounts = definitions.accounts.iter().map(|accounts| &accounts.ids);
+        for ids in definitions.entities.iter().map(|entity| &entity.ids).chain(accounts) {
+            if ids.value == Ids::ObjectId && self.inputs.v2.catalog().is_some() {
+                let problem =
+                    Problem::at(ids.at, "only MongoDB has ObjectIds, and V2 is Postgres", "not here");
+                self.problems.push(problem.help("write `ids = \"uuid8\"`, or leave this line out"));
+            }
+        }
+    }
+
+    /// An entity whose parts all stand for the other kind of V2: its rows would count as migrated and be nowhere.
+    fn nothing_written(&mut self) {
+        for entity in &self.inputs.definitions.entities {
+            if entity.writes.is_empty() && !entity.documents.is_empty() {
+                let part = self.inputs.v2.part();
+                let message = format!("`{}` does not say what its rows become in this V2", entity.name.value);
+                let problem = Problem::at(entity.name.at, message, format!("has no {part}"));
+                self.problems.push(problem.help(format!("add a {part} part")));
+            }
+        }
+    }
+
     /// One problem instead of many when V2 is empty.
     fn prepared(&mut self) {
+        if let V2::MongoDb(collections) = self.inputs.v2
+            && !collections.listed
+        {
+            // What cannot be seen cannot be judged; the missing role is the one problem.
+            self.unprepared = true;
+            return;
+        }
         let definitions = self.inputs.definitions;
         let accounts = definitions.accounts.iter().flat_map(|accounts| &accounts.writes);
         let mut tables =
@@ -137,8 +183,14 @@ impl<'a> Checker<'a> {
         if any && tables.all(|write| self.inputs.v2.resolve(&write.table.value).is_none()) {
             self.unprepared = true;
             self.problems.push(
-                Problem::general("V2 has none of the tables that the definitions write")
-                    .help("run `v1v2 setup` first; if you did, V2's URL points at another database or its user's search_path at another schema"),
+                Problem::general(format!(
+                    "V2 has none of the {}s that the definitions write",
+                    self.inputs.v2.store_word()
+                ))
+                .help(match self.inputs.v2 {
+                    V2::Postgres(_) => "run `v1v2 setup` first; if you did, V2's URL points at another database or its user's search_path at another schema",
+                    V2::MongoDb(_) => "run `v1v2 setup` first; if you did, V2's URL points at another database",
+                }),
             );
         }
     }
@@ -156,19 +208,26 @@ impl<'a> Checker<'a> {
         let mut writes: Vec<Write> =
             definition.writes.iter().filter_map(|write| self.write(Some(rows), write)).collect();
         if definition.account.is_some() {
+            let start = writes.len();
             writes.extend(account_writes.iter().cloned());
+            self.scope_fields(rows, &mut writes[start..]);
         }
         self.own_id(definition);
         let mut entity = Entity {
             name: Arc::from(definition.name.value.as_str()),
             after: definition.after.iter().map(|name| Arc::from(name.value.as_str())).collect(),
             source: source?,
-            ids: definition.ids,
+            ids: definition.ids.value,
             account,
             writes,
             definition_hash: self.hash(definition),
         };
-        order::writes(&mut entity, definition.name.at, self.inputs.v2, &mut self.problems);
+        match self.inputs.v2 {
+            V2::Postgres(catalog) => {
+                order::writes(&mut entity, definition.name.at, catalog, &mut self.problems);
+            }
+            V2::MongoDb(_) => order::documents(&mut entity),
+        }
         Some(entity)
     }
 
@@ -186,11 +245,12 @@ impl<'a> Checker<'a> {
 
     /// Tables that only another entity fills, and that this one's rows point at, must be filled before.
     fn foreign_order(&mut self) {
+        let Some(catalog) = self.inputs.v2.catalog() else { return };
         let definitions = self.inputs.definitions;
         for entity in &definitions.entities {
             let earlier = earlier(definitions, entity);
             for write in &entity.writes {
-                let Some((_, table)) = self.inputs.v2.resolve(&write.table.value) else { continue };
+                let Some((_, table)) = catalog.resolve(&write.table.value) else { continue };
                 for key in &table.foreign_keys {
                     let [column] = key.columns.as_slice() else { continue };
                     let filled = write.columns.iter().find(|filled| filled.name.value == *column);
@@ -204,8 +264,7 @@ impl<'a> Checker<'a> {
                         .iter()
                         .filter(|other| {
                             other.writes.iter().any(|write| {
-                                self.inputs
-                                    .v2
+                                catalog
                                     .resolve(&write.table.value)
                                     .is_some_and(|(name, _)| *name == key.references)
                             })
@@ -270,14 +329,23 @@ pub(super) fn when(rows: &RowsDefinition, each: Option<usize>) -> Option<When> {
     })
 }
 
-/// The type of the ids of an entity, if its key is known.
-pub(super) fn id_type(ids: Ids, rows: Rows<'_>) -> Option<Type> {
-    match ids {
+/// The type of the ids of an entity, if its key is known and Postgres has that type.
+pub(super) fn id_type(rows: Rows<'_>) -> Option<Type> {
+    match rows.definition.ids.value {
         Ids::Uuid8 => Some(Catalog::built_in("uuid", 'U')),
+        Ids::ObjectId => None,
         Ids::Keep => {
             let key = &rows.definition.source.as_ref()?.key.value;
             let column = rows.described?.columns.iter().find(|column| column.name == *key)?;
             Some(column.data_type.clone())
         }
+    }
+}
+
+/// The same as a type of BSON.
+pub(super) fn id_kind(rows: Rows<'_>) -> Option<BsonKind> {
+    match rows.definition.ids.value {
+        Ids::ObjectId => Some(BsonKind::ObjectId),
+        Ids::Uuid8 | Ids::Keep => id_type(rows).as_ref().map(BsonKind::of),
     }
 }

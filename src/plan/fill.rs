@@ -2,27 +2,55 @@
 
 use std::sync::Arc;
 
-use super::check::{Checker, Rows, id_type};
-use super::query::key_kind;
-use super::{AccountField, Fill, KeyFrom, Lookup, Missing, Part};
-use crate::catalog::{Catalog, Type, TypeKind};
+use super::check::{Checker, Rows, id_kind, id_type};
+use super::{AccountField, Fill, Ids, KeyFrom, Part};
+use crate::catalog::{BsonKind, Catalog, Type, TypeKind};
 use crate::definition::problem::Problem;
-use crate::definition::{FillDefinition, KeyDefinition, Placed};
+use crate::definition::{ConstantKind, FillDefinition, Placed};
 
 /// What a fill gives.
 pub(super) struct Given {
     pub(super) fill: Fill,
     /// Its type; `None` when it is not known or any will do.
     pub(super) data_type: Option<Type>,
+    /// What it is in a document, where its type does not say.
+    pub(super) kind: Option<BsonKind>,
     /// Whether it can be null as far as anybody can tell.
     pub(super) nullable: bool,
 }
 
 impl Given {
+    fn new(fill: Fill, data_type: Option<Type>, nullable: bool) -> Self {
+        Self { fill, data_type, kind: None, nullable }
+    }
+
     /// Normalised text: rows in which people wrote nothing, or nothing usable, give null.
     fn contact(fill: Fill) -> Self {
-        Self { fill, data_type: Some(Catalog::built_in("text", 'S')), nullable: true }
+        Self::new(fill, Some(Catalog::built_in("text", 'S')), true)
     }
+
+    /// The result of a reference or look-up: an id, or an array of ids if the key is one of keys.
+    fn found(fill: Fill, id: Option<Type>, kind: Option<BsonKind>, array: bool, nullable: bool) -> Self {
+        if !array {
+            return Self { fill, data_type: id, kind, nullable };
+        }
+        let array_of = |element: Type| Type {
+            name: format!("{}[]", element.name),
+            category: 'A',
+            kind: TypeKind::Array(Box::new(element)),
+        };
+        let kind = kind.map(|element| BsonKind::Array(Box::new(element)));
+        Self { fill, data_type: id.map(array_of), kind, nullable }
+    }
+}
+
+/// The array of a part with `each`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Each {
+    /// Whether the part has one.
+    pub(super) present: bool,
+    /// Index of the source column; `None` also if it is wrong, which is a problem of its own.
+    pub(super) column: Option<usize>,
 }
 
 impl<'a> Checker<'a> {
@@ -31,18 +59,16 @@ impl<'a> Checker<'a> {
         &mut self,
         rows: Option<Rows<'a>>,
         fill: &Placed<FillDefinition>,
-        each: Option<usize>,
+        each: Each,
     ) -> Option<Given> {
         let uuid = || Some(Catalog::built_in("uuid", 'U'));
         let described = rows.and_then(|rows| rows.described);
         Some(match &fill.value {
             FillDefinition::Id => {
-                let data_type = rows.and_then(|rows| id_type(rows.definition.ids, rows));
-                Given { fill: Fill::Id, data_type, nullable: false }
+                let kind = rows.and_then(id_kind);
+                Given { kind, ..Given::new(Fill::Id, rows.and_then(id_type), false) }
             }
-            FillDefinition::DerivedId(label) => {
-                Given { fill: Fill::DerivedId(label.clone()), data_type: uuid(), nullable: false }
-            }
+            FillDefinition::DerivedId(label) => Given::new(Fill::DerivedId(label.clone()), uuid(), false),
             FillDefinition::Account(field) => {
                 if rows.is_some_and(|rows| rows.definition.account.is_none()) {
                     let message = "rows of this entity have no account";
@@ -52,11 +78,13 @@ impl<'a> Checker<'a> {
                 let partly = rows
                     .and_then(|rows| rows.definition.account.as_ref())
                     .is_some_and(|account| account.when.is_some());
-                Given {
-                    fill: Fill::Account(*field),
-                    data_type: Some(field_type(*field)),
-                    nullable: partly || may_be_null(*field),
-                }
+                let nullable = partly || may_be_null(*field);
+                let kind = match field {
+                    AccountField::Id => self.account_kind(),
+                    AccountField::Scope => rows.and_then(|rows| self.scope_kind(rows)),
+                    _ => None,
+                };
+                Given { kind, ..Given::new(Fill::Account(*field), Some(field_type(*field)), nullable) }
             }
             FillDefinition::Column(name) => {
                 let placed = Placed { value: name.clone(), at: fill.at };
@@ -64,15 +92,15 @@ impl<'a> Checker<'a> {
                 let index = self.column_index(described, &placed)?;
                 let column = &described.columns[index];
                 let nullable = column.origin.is_some_and(|origin| !origin.not_null);
-                Given { fill: Fill::Column(index), data_type: Some(column.data_type.clone()), nullable }
+                Given::new(Fill::Column(index), Some(column.data_type.clone()), nullable)
             }
             FillDefinition::Each(other) => {
                 let index = match other {
                     Some(name) => self.array(rows?, &Placed { value: name.clone(), at: fill.at })?,
-                    None => each?,
+                    None => each.column?,
                 };
                 let element = described?.columns[index].data_type.element().cloned();
-                Given { fill: Fill::Each(index), data_type: element, nullable: false }
+                Given::new(Fill::Each(index), element, false)
             }
             FillDefinition::Email(column) => Given::contact(Fill::Email(self.contact(rows?, column)?)),
             FillDefinition::Phone(column) => {
@@ -94,38 +122,33 @@ impl<'a> Checker<'a> {
                 let plan_index = self.order.iter().position(|index| *index == definition)?;
                 let theirs = self.rows_of(definition);
                 self.same_key(key, key_type, theirs);
-                let data_type = id_type(theirs.definition.ids, theirs);
-                let nullable = *missing == Missing::Null || self.key_may_be_null(rows, from);
-                Given {
-                    fill: Fill::Reference { entity: plan_index, key: from, missing: *missing },
-                    data_type,
-                    nullable,
-                }
+                let array = self.elementwise(from, missing, each);
+                let nullable = self.key_may_be_null(rows, from, missing.value);
+                let fill = Fill::Reference { entity: plan_index, key: from, missing: missing.value };
+                Given::found(fill, id_type(theirs), id_kind(theirs), array, nullable)
             }
             FillDefinition::Lookup { table, by, key, missing } => {
                 let from = self.key_from(rows, key, each).map(|(_, from)| from);
-                let (lookup, data_type) = self.lookup(table, by)?;
+                let (lookup, data_type, kind) = self.lookup(table, by)?;
                 let from = from?;
                 if let KeyFrom::Account(field) = from {
                     self.codes(&lookup, field);
                 }
-                let nullable = *missing == Missing::Null || self.key_may_be_null(rows, from);
+                let array = self.elementwise(from, missing, each);
+                let nullable = self.key_may_be_null(rows, from, missing.value);
                 let index = self.lookups.iter().position(|known| *known == lookup).unwrap_or_else(|| {
                     self.lookups.push(lookup);
                     self.lookups.len() - 1
                 });
-                Given {
-                    fill: Fill::Lookup { lookup: index, key: from, missing: *missing },
-                    data_type,
-                    nullable,
-                }
+                let fill = Fill::Lookup { lookup: index, key: from, missing: missing.value };
+                Given::found(fill, data_type, kind, array, nullable)
             }
-            FillDefinition::Constant(text) => {
-                Given { fill: Fill::Constant(text.clone()), data_type: None, nullable: false }
+            FillDefinition::Constant(text, kind) => {
+                let kind = Some(constant_kind(text, *kind));
+                Given { kind, ..Given::new(Fill::Constant(text.clone()), None, false) }
             }
             FillDefinition::Now => {
-                let data_type = Some(Catalog::built_in("timestamp with time zone", 'D'));
-                Given { fill: Fill::Now, data_type, nullable: false }
+                Given::new(Fill::Now, Some(Catalog::built_in("timestamp with time zone", 'D')), false)
             }
         })
     }
@@ -183,116 +206,10 @@ impl<'a> Checker<'a> {
         Some(index)
     }
 
-    /// Where a key stands, and its type.
-    fn key_from(
-        &mut self,
-        rows: Option<Rows<'a>>,
-        key: &Placed<KeyDefinition>,
-        each: Option<usize>,
-    ) -> Option<(Option<Type>, KeyFrom)> {
-        match &key.value {
-            KeyDefinition::Account(field) => Some((None, KeyFrom::Account(*field))),
-            KeyDefinition::Column(name) => {
-                let described = rows?.described?;
-                let index = self.column_index(described, &Placed { value: name.clone(), at: key.at })?;
-                Some((Some(described.columns[index].data_type.clone()), KeyFrom::Column(index)))
-            }
-            KeyDefinition::Each(other) => {
-                let index = match other {
-                    Some(name) => self.array(rows?, &Placed { value: name.clone(), at: key.at })?,
-                    None => each?,
-                };
-                Some((rows?.described?.columns[index].data_type.element().cloned(), KeyFrom::Each(index)))
-            }
-        }
-    }
-
-    /// Keys are compared as text, so both sides must write them the same way.
-    pub(super) fn same_key(&mut self, key: &Placed<KeyDefinition>, ours: Option<Type>, theirs: Rows<'a>) {
-        let theirs_key = theirs.definition.source.as_ref().map(|source| source.key.value.as_str());
-        let column = theirs.described.and_then(|described| {
-            described.columns.iter().find(|column| Some(column.name.as_str()) == theirs_key)
-        });
-        let (Some(ours), Some(column)) = (ours, column) else { return };
-        let Some(wanted) = key_kind(&column.data_type) else { return };
-        if key_kind(&ours) != Some(wanted) {
-            let message = format!(
-                "this is {}, but the key of `{}` is {}",
-                ours.name, theirs.definition.name.value, column.data_type.name
-            );
-            let help = format!("cast it in the query: `…::{}`", column.data_type.name);
-            self.problems.push(Problem::at(key.at, message, "another type than the key").help(help));
-        }
-    }
-
-    fn key_may_be_null(&self, rows: Option<Rows<'a>>, key: KeyFrom) -> bool {
-        let column = match (key, rows.and_then(|rows| rows.described)) {
-            (KeyFrom::Column(index), Some(described)) => described.columns.get(index),
-            _ => None,
-        };
-        column.and_then(|column| column.origin).is_some_and(|origin| !origin.not_null)
-    }
-
-    fn lookup(&mut self, table: &Placed<String>, by: &Placed<String>) -> Option<(Lookup, Option<Type>)> {
-        let v2 = self.inputs.v2;
-        let Some((name, found)) = v2.resolve(&table.value) else {
-            if !self.unprepared {
-                let names: Vec<String> = v2.names().collect();
-                let problem =
-                    Problem::at(table.at, format!("V2 has no table `{}`", table.value), "unknown table");
-                self.problems.push(problem.suggest(&table.value, names.iter().map(String::as_str)));
-            }
-            return None;
-        };
-        self.uses(name, false);
-        if found.column(&by.value).is_none() {
-            let message = format!("V2's table {} has no column `{}`", name.name, by.value);
-            let names = found.columns.iter().map(|column| column.name.as_str());
-            self.problems.push(Problem::at(by.at, message, "unknown column").suggest(&by.value, names));
-            return None;
-        }
-        if !found.is_unique(&by.value) {
-            let message =
-                format!("{}.{} is not unique, so a look-up could find several rows", name.name, by.value);
-            let help = "look up a column with a unique constraint of its own";
-            self.problems.push(Problem::at(by.at, message, "not unique").help(help));
-        }
-        let Some([id]) = found.primary_key.as_deref() else {
-            let message = format!("{} has no primary key of one column to take", name.name);
-            self.problems.push(Problem::at(table.at, message, "cannot be looked up"));
-            return None;
-        };
-        let data_type = found.column(id).map(|column| column.data_type.clone());
-        Some((Lookup { table: name.clone(), by: by.value.clone(), id: id.clone() }, data_type))
-    }
-
-    /// Type and role codes are known beforehand: one that V2 lacks would reject every row.
-    fn codes(&mut self, lookup: &Lookup, field: AccountField) {
-        let Some(codes) = self.inputs.codes.get(lookup) else { return };
-        for entity in &self.inputs.definitions.entities {
-            let Some(account) = &entity.account else { continue };
-            let code = match field {
-                AccountField::Type => &account.account_type,
-                AccountField::Role => &account.role,
-                _ => return,
-            };
-            if !codes.contains(&code.value) {
-                let message =
-                    format!("V2's {} has no row whose {} is `{}`", lookup.table.name, lookup.by, code.value);
-                let mut names: Vec<&str> = codes.iter().map(String::as_str).collect();
-                names.sort_unstable();
-                let problem = Problem::at(code.at, message, "unknown code");
-                let problem = if names.is_empty() {
-                    problem.help("the table is empty: run `v1v2 setup` first")
-                } else {
-                    problem.suggest(&code.value, names)
-                };
-                // The same look-up can stand in several writes.
-                if !self.problems.contains(&problem) {
-                    self.problems.push(problem);
-                }
-            }
-        }
+    /// What the ids of accounts are in a document.
+    fn account_kind(&self) -> Option<BsonKind> {
+        let ids = self.inputs.definitions.accounts.as_ref()?.ids.value;
+        Some(if ids == Ids::ObjectId { BsonKind::ObjectId } else { BsonKind::Uuid })
     }
 }
 
@@ -312,6 +229,19 @@ fn field_type(field: AccountField) -> Type {
             kind: TypeKind::Enum(vec!["ACTIVE".to_owned(), "LOCKED".to_owned()]),
         },
         _ => Catalog::built_in("text", 'S'),
+    }
+}
+
+/// What a constant is in a document, unless the validator wants something else of it.
+fn constant_kind(text: &str, written: ConstantKind) -> BsonKind {
+    match written {
+        ConstantKind::Boolean => BsonKind::Bool,
+        ConstantKind::Integer if text.parse::<i32>().is_ok() => BsonKind::Int,
+        ConstantKind::Integer => BsonKind::Long,
+        ConstantKind::Float => BsonKind::Double,
+        // A time of day alone has no date that it could belong to.
+        ConstantKind::Time if text.contains('-') => BsonKind::Date,
+        ConstantKind::Time | ConstantKind::Text => BsonKind::Text,
     }
 }
 

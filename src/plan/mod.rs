@@ -7,13 +7,18 @@
 mod account;
 mod account_field;
 mod check;
+mod column;
 mod compile;
 mod describe;
+mod field;
 mod fill;
+mod kind;
+mod lookup;
 mod order;
 mod part;
 mod privileges;
 mod query;
+mod v2;
 mod write;
 
 use std::sync::Arc;
@@ -21,9 +26,10 @@ use std::sync::Arc;
 pub use crate::catalog::BsonKind;
 pub use account_field::AccountField;
 pub use check::{Inputs, check};
-pub use compile::{Codes, compile};
+pub use compile::{Codes, compile, compile_mongodb};
 pub use describe::{Described, DescribedColumn, Fault, Origin, Shape};
 pub use part::{AddressPart, NamePart, Part};
+pub use v2::V2;
 
 /// Everything one run needs to know about both databases.
 #[derive(Debug, Clone)]
@@ -38,6 +44,13 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+impl Plan {
+    /// An account's V2 id as text.
+    pub fn account_id(&self, id: uuid::Uuid) -> String {
+        self.accounts.as_ref().map_or(Ids::Uuid8, |accounts| accounts.ids).text(id)
+    }
+}
+
 /// What holds for all accounts (`migrators/accounts.toml`).
 #[derive(Debug, Clone)]
 pub struct Accounts {
@@ -47,6 +60,8 @@ pub struct Accounts {
     pub placeholder: String,
     /// ISO 3166-1 alpha-2 region in which phones without a country code are read.
     pub phone_region: String,
+    /// How their ids are made.
+    pub ids: Ids,
     /// The table of accounts: where V2's existing emails, phones and user names are read.
     pub table: TableName,
     /// Its columns by meaning.
@@ -111,7 +126,19 @@ impl Missing {
 
 impl Ids {
     /// Names in definitions.
-    pub const NAMES: &[(&str, Ids)] = &[("uuid8", Self::Uuid8), ("keep", Self::Keep)];
+    pub const NAMES: &[(&str, Ids)] =
+        &[("uuid8", Self::Uuid8), ("keep", Self::Keep), ("objectid", Self::ObjectId)];
+
+    /// Those that accounts can have: several rows of V1 can be one account, so no key is its own.
+    pub const OF_ACCOUNTS: &[(&str, Ids)] = &[("uuid8", Self::Uuid8), ("objectid", Self::ObjectId)];
+
+    /// A derived id as text: a uuid, or the 24 hex digits of an ObjectId.
+    pub fn text(self, id: uuid::Uuid) -> String {
+        match self {
+            Self::Uuid8 | Self::Keep => id.to_string(),
+            Self::ObjectId => crate::ids::object_id(id),
+        }
+    }
 }
 
 /// A schema-qualified name.
@@ -189,6 +216,8 @@ pub enum Ids {
     Uuid8,
     /// V1's key, unchanged.
     Keep,
+    /// MongoDB: as [`Ids::Uuid8`], cut to the 12 bytes of an ObjectId.
+    ObjectId,
 }
 
 /// Which columns identify a person, and the role it gets. Numbers are indices of source columns.
@@ -372,6 +401,8 @@ pub enum KeyFrom {
     Column(usize),
     /// In the element of an array column at the current position.
     Each(usize),
+    /// In every element of an array column: the result is an array too, element by element.
+    Elements(usize),
     /// In the account (its type or role).
     Account(AccountField),
 }
@@ -383,7 +414,8 @@ pub enum Missing {
     Reject,
     /// The column becomes null, noted in the conflict log.
     Null,
-    /// This one row of V2 is left out, noted in the conflict log; only in a [`When::Each`].
+    /// This one row of V2 is left out, noted in the conflict log; only in a [`When::Each`]. With
+    /// [`KeyFrom::Elements`] this one element of the array is.
     Skip,
 }
 

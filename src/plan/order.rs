@@ -3,7 +3,7 @@
 use crate::catalog::Catalog;
 use crate::definition::Definitions;
 use crate::definition::problem::Problem;
-use crate::plan::{Entity, Write};
+use crate::plan::{Entity, When, Write};
 
 /// Sorts `0..count` so that what `before(i)` names comes before `i`; where nothing decides, the smaller number comes
 /// first. `Err`: a cycle, with the first number repeated at its end.
@@ -101,6 +101,12 @@ pub(super) fn writes(
             entity.writes = writes;
         }
     }
+}
+
+/// The order of an entity's documents. Nothing holds MongoDB to one; whoever reads while a chunk is written sees none
+/// of it. The account comes first and arrays after the documents that they stand in, as the target wants them.
+pub(super) fn documents(entity: &mut Entity) {
+    entity.writes.sort_by_key(|write| (write.inside.is_some(), write.when != When::Account));
 }
 
 #[cfg(test)]

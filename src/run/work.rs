@@ -219,7 +219,7 @@ fn convert(
                             census,
                         };
                         merged = !account.creates;
-                        account_id = Some(account.of.id.to_string());
+                        account_id = Some(shared.plan.account_id(account.of.id));
                         Some(Person::of(&row, spec, &account, &context, &mut records.notes)?)
                     }
                 },
