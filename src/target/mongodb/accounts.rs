@@ -60,9 +60,7 @@ pub async fn fresh(
             email: text(AccountField::Email).to_owned(),
         });
     }
-    found.sort_by(|a, b| {
-        (&a.scope, &a.entity, &a.name, &a.id).cmp(&(&b.scope, &b.entity, &b.name, &b.id))
-    });
+    found.sort_by(|a, b| (&a.scope, &a.entity, &a.name, &a.id).cmp(&(&b.scope, &b.entity, &b.name, &b.id)));
     found.into_iter().try_for_each(each)
 }
 
@@ -91,9 +89,8 @@ impl Scopes {
 
 async fn scopes(shared: &Shared, database: &Database, plan: &Plan) -> Result<Scopes> {
     let role = plan.entities.iter().flat_map(|entity| &entity.writes).find(|write| write.when == When::Role);
-    let path = role.and_then(|role| {
-        Some((role.inside.clone()?, field_of(role, AccountField::Scope)?.to_owned()))
-    });
+    let path =
+        role.and_then(|role| Some((role.inside.clone()?, field_of(role, AccountField::Scope)?.to_owned())));
     let mut labels = HashMap::new();
     if let Some((collection, label)) = scope_collection(plan) {
         let failed = |error: mongodb::error::Error| shared.failed(&error);
@@ -118,19 +115,17 @@ fn scope_collection(plan: &Plan) -> Option<(&str, &'static str)> {
             Scope::Reference { entity, .. } => Some(*entity),
         }
     })?;
-    let write = plan.entities[entity].writes.iter().find(|write| write.when == When::Row && write.inside.is_none())?;
+    let write = plan.entities[entity]
+        .writes
+        .iter()
+        .find(|write| write.when == When::Row && write.inside.is_none())?;
     let label =
         ["code", "name", "title"].into_iter().find(|name| write.columns.iter().any(|of| of.name == *name))?;
     Some((&write.table.name, label))
 }
 
 /// The account with this email (upper and lower case do not matter) or user name.
-pub async fn login(
-    shared: &Shared,
-    database: &Database,
-    plan: &Plan,
-    email: &str,
-) -> Result<Option<Login>> {
+pub async fn login(shared: &Shared, database: &Database, plan: &Plan, email: &str) -> Result<Option<Login>> {
     let (accounts, account) = account_write(plan)?;
     let Some(hash) = &accounts.password_column else {
         return Err(Error::usage("the definitions write no password hash").help("add it to accounts.toml"));
@@ -144,8 +139,7 @@ pub async fn login(
         return Err(Error::usage("the definitions write neither email nor user name")
             .help("add one to accounts.toml"));
     }
-    let collation =
-        Collation::builder().locale("en").strength(CollationStrength::Secondary).build();
+    let collation = Collation::builder().locale("en").strength(CollationStrength::Secondary).build();
     let found = raw(database, &accounts.table.name)
         .find_one(doc! { "$or": by })
         .collation(collation)

@@ -25,8 +25,12 @@ pub async fn begin(shared: &Shared, database: &Database, plan: &Plan, run: i32) 
     if dropped.find_one(doc! {}).await.map_err(failed)?.is_some() {
         return Ok(());
     }
-    let mut collections: BTreeSet<&str> =
-        plan.entities.iter().flat_map(|entity| &entity.writes).map(|write| write.table.name.as_str()).collect();
+    let mut collections: BTreeSet<&str> = plan
+        .entities
+        .iter()
+        .flat_map(|entity| &entity.writes)
+        .map(|write| write.table.name.as_str())
+        .collect();
     if collections.is_empty() {
         return Ok(());
     }
@@ -50,9 +54,10 @@ pub async fn begin(shared: &Shared, database: &Database, plan: &Plan, run: i32) 
             gone.push(index_name);
         }
         if !gone.is_empty() {
-            database.run_command(doc! { "dropIndexes": name, "index": gone }).await.map_err(|error| {
-                shared.failed(&error).help("`--no-bulk` loads with all indexes in place")
-            })?;
+            database
+                .run_command(doc! { "dropIndexes": name, "index": gone })
+                .await
+                .map_err(|error| shared.failed(&error).help("`--no-bulk` loads with all indexes in place"))?;
         }
     }
     Ok(())
@@ -61,10 +66,7 @@ pub async fn begin(shared: &Shared, database: &Database, plan: &Plan, run: i32) 
 /// The indexes of a collection as `createIndexes` takes them.
 async fn indexes(shared: &Shared, database: &Database, collection: &str) -> Result<Vec<Document>> {
     let failed = |error: mongodb::error::Error| shared.failed(&error);
-    let cursor = database
-        .run_cursor_command(doc! { "listIndexes": collection })
-        .await
-        .map_err(failed)?;
+    let cursor = database.run_cursor_command(doc! { "listIndexes": collection }).await.map_err(failed)?;
     let found: Vec<Document> = cursor.try_collect().await.map_err(failed)?;
     Ok(found
         .into_iter()
@@ -101,7 +103,8 @@ pub async fn restore(shared: &Shared, each: &Told<'_>) -> Result<usize> {
         }
     }
     let count = collections.iter().map(|(_, indexes)| indexes.len()).sum();
-    let builds = collections.iter().map(|(collection, indexes)| build(shared, &database, collection, indexes, each));
+    let builds =
+        collections.iter().map(|(collection, indexes)| build(shared, &database, collection, indexes, each));
     futures_util::future::try_join_all(builds).await?;
     Ok(count)
 }
@@ -115,7 +118,8 @@ async fn build(
 ) -> Result<()> {
     let definitions: Vec<Bson> = owed.iter().filter_map(|index| index.get("definition").cloned()).collect();
     owed.iter().for_each(|index| each(&format!("{collection}.{}", text(index, "name"))));
-    let built = database.run_command(doc! { "createIndexes": collection, "indexes": definitions.clone() }).await;
+    let built =
+        database.run_command(doc! { "createIndexes": collection, "indexes": definitions.clone() }).await;
     if let Err(error) = built {
         let mut told = shared.failed(&error);
         if mongodb_code(&error) == Some(DUPLICATE_KEY) {
@@ -131,7 +135,9 @@ async fn build(
                 }
             }
         }
-        return Err(told.help("repair the documents, then run `v1v2 repair`; `v1v2 status` lists what is missing"));
+        return Err(
+            told.help("repair the documents, then run `v1v2 repair`; `v1v2 status` lists what is missing")
+        );
     }
     let ids: Vec<Bson> = owed.iter().filter_map(|index| index.get("_id").cloned()).collect();
     database

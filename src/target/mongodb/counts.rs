@@ -36,14 +36,17 @@ async fn scan(
     let mut projection = doc! { "_id": 1 };
     // A projection must not name a field and another one inside it.
     for field in fields {
-        let covered = projection.keys().any(|known| field.starts_with(&format!("{known}.")) || field == known);
+        let covered =
+            projection.keys().any(|known| field.starts_with(&format!("{known}.")) || field == known);
         if !covered {
-            projection = projection.into_iter().filter(|(known, _)| !known.starts_with(&format!("{field}."))).collect();
+            projection = projection
+                .into_iter()
+                .filter(|(known, _)| !known.starts_with(&format!("{field}.")))
+                .collect();
             projection.insert(field, 1);
         }
     }
-    let mut cursor =
-        raw(database, collection).find(filter).projection(projection).batch_size(10_000).await?;
+    let mut cursor = raw(database, collection).find(filter).projection(projection).batch_size(10_000).await?;
     while cursor.advance().await? {
         each(cursor.current());
     }
@@ -74,9 +77,15 @@ pub async fn records(database: &Database, entity: &Entity) -> Driver<Vec<Check>>
             None => ids(database, collection).await?,
             Some(array) => {
                 let mut there = Ids::new();
-                scan(database, collection, doc! { format!("{array}.0"): { "$exists": true } }, [], |document| {
-                    there.extend(at(document, "_id").map(hash));
-                })
+                scan(
+                    database,
+                    collection,
+                    doc! { format!("{array}.0"): { "$exists": true } },
+                    [],
+                    |document| {
+                        there.extend(at(document, "_id").map(hash));
+                    },
+                )
                 .await?;
                 there
             }
@@ -119,7 +128,8 @@ pub async fn collections(database: &Database, plan: &Plan) -> Driver<(Vec<(Strin
         }
     }
     let mut there: BTreeMap<String, Ids> = BTreeMap::new();
-    let wanted: BTreeSet<&String> = by_collection.values().flatten().map(|reference| &reference.collection).collect();
+    let wanted: BTreeSet<&String> =
+        by_collection.values().flatten().map(|reference| &reference.collection).collect();
     for collection in wanted {
         there.insert(collection.clone(), ids(database, collection).await?);
     }
@@ -136,7 +146,8 @@ pub async fn collections(database: &Database, plan: &Plan) -> Driver<(Vec<(Strin
         let mut values: Vec<Vec<u64>> = vec![Vec::new(); unique.len()];
         let mut orphans = vec![0_u64; references.len()];
         let mut count = 0;
-        let fields = references.iter().map(|of| of.path.as_str()).chain(unique.iter().map(|path| path.as_str()));
+        let fields =
+            references.iter().map(|of| of.path.as_str()).chain(unique.iter().map(|path| path.as_str()));
         scan(database, collection, doc! {}, fields, |document| {
             count += 1;
             for (reference, orphans) in references.iter().zip(&mut orphans) {
@@ -155,7 +166,10 @@ pub async fn collections(database: &Database, plan: &Plan) -> Driver<(Vec<(Strin
             checks.push(Check {
                 what: format!("{collection}: {}", reference.path),
                 found,
-                meaning: format!("orphans: references to a document that {} does not have", reference.collection),
+                meaning: format!(
+                    "orphans: references to a document that {} does not have",
+                    reference.collection
+                ),
             });
         }
         for (path, mut values) in unique.into_iter().zip(values) {
@@ -210,7 +224,9 @@ fn each_at<'d>(document: &'d RawDocument, path: &str, each: &mut impl FnMut(RawB
 
 fn each_in<'d>(value: RawBsonRef<'d>, rest: Option<&str>, each: &mut impl FnMut(RawBsonRef<'d>)) {
     match (value, rest) {
-        (RawBsonRef::Array(array), _) => array.into_iter().flatten().for_each(|item| each_in(item, rest, each)),
+        (RawBsonRef::Array(array), _) => {
+            array.into_iter().flatten().for_each(|item| each_in(item, rest, each))
+        }
         (RawBsonRef::Document(document), Some(rest)) => each_at(document, rest, each),
         (RawBsonRef::Null, _) | (_, Some(_)) => {}
         (value, None) => each(value),

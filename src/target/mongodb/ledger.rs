@@ -76,7 +76,8 @@ impl LineShape {
         id_of_line.append(mongodb::bson::raw::cstr!("e"), self.entity.as_str());
         match self.key {
             KeyKind::Integer if line.key.parse::<i64>().is_ok() => {
-                id_of_line.append(mongodb::bson::raw::cstr!("k"), line.key.parse::<i64>().unwrap_or_default());
+                id_of_line
+                    .append(mongodb::bson::raw::cstr!("k"), line.key.parse::<i64>().unwrap_or_default());
             }
             _ => id_of_line.append(mongodb::bson::raw::cstr!("k"), line.key.as_str()),
         }

@@ -83,7 +83,8 @@ impl Held {
                 return Err(refusal(shared, &connection.database, &theirs).await?);
             }
             // Only if it is still the same holder, with the heart where it stopped.
-            let stopped = doc! { "_id": "run", "application": theirs.get("application"), "beat": theirs.get("beat") };
+            let stopped =
+                doc! { "_id": "run", "application": theirs.get("application"), "beat": theirs.get("beat") };
             let taken = lock.replace_one(stopped, &ours).await.map_err(failed)?;
             if taken.matched_count == 1 {
                 tracing::warn!("the lock of a run that ended without a word was taken over");
@@ -144,7 +145,11 @@ async fn is_alive(shared: &Shared, connection: &MongoDb, ours: &str, theirs: &Do
             return Ok(true);
         }
         // Twice, as a connection that is just being opened is in nobody's list.
-        unseen = if is_connected(connection, ours, application, theirs).await == Some(false) { unseen + 1 } else { 0 };
+        unseen = if is_connected(connection, ours, application, theirs).await == Some(false) {
+            unseen + 1
+        } else {
+            0
+        };
         if unseen >= 2 {
             return Ok(false);
         }
@@ -291,7 +296,8 @@ impl target::RunLock for RunLock {
         run: RunName,
         advance: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<RolledBack> {
-        rollback::rollback(&self.held.shared, &self.held.connection, plan, (self.run.number, run), advance).await
+        rollback::rollback(&self.held.shared, &self.held.connection, plan, (self.run.number, run), advance)
+            .await
     }
 
     async fn release(

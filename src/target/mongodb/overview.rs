@@ -46,7 +46,10 @@ pub async fn read(database: &Database) -> mongodb::error::Result<Overview> {
                 [of.entity.clone(), migrated, merged, skipped, rejected, total]
             })
             .collect(),
-        rejected: rejected.iter().map(|of| [text(of, "_id.entity"), text(of, "_id.code"), count(of)]).collect(),
+        rejected: rejected
+            .iter()
+            .map(|of| [text(of, "_id.entity"), text(of, "_id.code"), count(of)])
+            .collect(),
         conflicts: conflicts
             .iter()
             .map(|of| [text(of, "_id.entity"), text(of, "_id.kind"), text(of, "_id.decision"), count(of)])
@@ -122,7 +125,9 @@ fn run(run: &Document) -> [String; 6] {
 /// A uuid as text.
 pub fn uuid_text(id: &Bson) -> String {
     match id {
-        Bson::Binary(binary) => uuid::Uuid::from_slice(&binary.bytes).map(|id| id.to_string()).unwrap_or_default(),
+        Bson::Binary(binary) => {
+            uuid::Uuid::from_slice(&binary.bytes).map(|id| id.to_string()).unwrap_or_default()
+        }
         _ => String::new(),
     }
 }

@@ -46,7 +46,11 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
     while let Some(run) = cursor.try_next().await.map_err(failed)? {
         let name = RunName {
             number: run.get_i32("no").unwrap_or(0),
-            id: run.get("_id").map(super::overview::uuid_text).and_then(|id| id.parse().ok()).unwrap_or_default(),
+            id: run
+                .get("_id")
+                .map(super::overview::uuid_text)
+                .and_then(|id| id.parse().ok())
+                .unwrap_or_default(),
         };
         let was_rolled_back = run.get_str("state").ok() == Some("rolled_back");
         match uuid {
@@ -55,7 +59,8 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
             Some(_) => return Ok(name),
             None if was_rolled_back => {}
             None => {
-                let line = raw(database, LEDGER).find_one(doc! { "run": name.number }).await.map_err(failed)?;
+                let line =
+                    raw(database, LEDGER).find_one(doc! { "run": name.number }).await.map_err(failed)?;
                 if line.is_some() {
                     return Ok(name);
                 }
@@ -81,7 +86,8 @@ pub async fn rollback(
     let mut result = RolledBack::of(run);
     let mut session = connection.client.start_session().await.map_err(failed)?;
     for entity in plan.entities.iter().rev() {
-        let chunk = Chunk { shared, database: &connection.database, entity, shapes: shapes(entity), own, run };
+        let chunk =
+            Chunk { shared, database: &connection.database, entity, shapes: shapes(entity), own, run };
         // Chunks go from the last key to the first; what stays behind is not looked at twice.
         let mut below = Bson::MaxKey;
         loop {
@@ -147,7 +153,13 @@ impl Chunk<'_> {
             "_id": { "$gt": { "e": entity, "k": Bson::MinKey }, "$lt": { "e": entity, "k": below.clone() } },
             "run": self.run.number,
         };
-        raw(self.database, LEDGER).find(range).sort(doc! { "_id": -1 }).limit(CHUNK).await?.try_collect().await
+        raw(self.database, LEDGER)
+            .find(range)
+            .sort(doc! { "_id": -1 })
+            .limit(CHUNK)
+            .await?
+            .try_collect()
+            .await
     }
 
     /// One transaction, as often as it takes. A commit that nobody answered is committed again; where that stays
@@ -172,8 +184,12 @@ impl Chunk<'_> {
             };
             match fault {
                 Fault::Lost => return Err(lost(&self.shared.place)),
-                Fault::Driver(error) if attempt >= ATTEMPTS || classify_mongodb(&error) != Class::Transient => {
-                    return Err(failed(&error).help("run the same rollback again: it goes on where this one stopped"));
+                Fault::Driver(error)
+                    if attempt >= ATTEMPTS || classify_mongodb(&error) != Class::Transient =>
+                {
+                    return Err(
+                        failed(&error).help("run the same rollback again: it goes on where this one stopped")
+                    );
                 }
                 Fault::Driver(error) => {
                     tracing::warn!(attempt, "the chunk is tried again: {}", failed(&error).message());
@@ -275,7 +291,8 @@ impl Chunk<'_> {
             let Some(id) = at(&document, "_id") else { continue };
             let text = id_text(id);
             let Some(lines) = by_account.get(&text) else { continue };
-            let founder = lines.iter().find(|line| text_at(line, "outcome") == Some(Outcome::Migrated.letter()));
+            let founder =
+                lines.iter().find(|line| text_at(line, "outcome") == Some(Outcome::Migrated.letter()));
             let mut given: Vec<u64> = lines.iter().flat_map(|line| digests(line).1).collect();
             // Elements that are found unchanged are ours to take; others stay.
             let mut pulls = Document::new();
@@ -296,9 +313,8 @@ impl Chunk<'_> {
                     pulls.insert(*path, ours);
                 }
             }
-            let untouched = founder.is_some_and(|line| {
-                digests(line).0.get(number).copied() == Some(digest(&document, growing))
-            });
+            let untouched = founder
+                .is_some_and(|line| digests(line).0.get(number).copied() == Some(digest(&document, growing)));
             if untouched && !others && given.is_empty() {
                 gone.extend(bson_at(&document, "_id"));
                 continue;

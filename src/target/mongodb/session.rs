@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, RawBsonRef, RawDocument};
-use mongodb::bson::oid::ObjectId;
 use mongodb::{Collection, Database};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -94,12 +94,8 @@ pub fn id(kind: &BsonKind, text: &str) -> Bson {
         BsonKind::ObjectId => {
             ObjectId::parse_str(text).map_or_else(|_| Bson::String(text.to_owned()), Bson::ObjectId)
         }
-        BsonKind::Int => {
-            text.parse().map_or_else(|_| Bson::String(text.to_owned()), Bson::Int32)
-        }
-        BsonKind::Long => {
-            text.parse().map_or_else(|_| Bson::String(text.to_owned()), Bson::Int64)
-        }
+        BsonKind::Int => text.parse().map_or_else(|_| Bson::String(text.to_owned()), Bson::Int32),
+        BsonKind::Long => text.parse().map_or_else(|_| Bson::String(text.to_owned()), Bson::Int64),
         _ => Bson::String(text.to_owned()),
     }
 }

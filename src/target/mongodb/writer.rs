@@ -405,7 +405,9 @@ impl Transaction<'_> {
         let written = self.insert(LEDGER, &documents).await;
         written.map_err(|failure| match failure {
             // The ledger is ours: whoever has the line already is another run.
-            Failure::Row(_, reject) => Failure::Fatal(Error::failed(format!("{}: {}", self.place, reject.reason))),
+            Failure::Row(_, reject) => {
+                Failure::Fatal(Error::failed(format!("{}: {}", self.place, reject.reason)))
+            }
             other => other,
         })?;
         let notes = batch.records.notes.iter().filter(|note| part.contains(&note.row));
@@ -423,15 +425,11 @@ impl Transaction<'_> {
 
     /// Lines of rows that are tried again.
     async fn forget(&mut self, batch: &Batch, part: &Range<u32>, shape: &LineShape) -> Result<(), Failure> {
-        let ids: Vec<Document> = part
-            .clone()
-            .map(|row| line_id(&batch.name, shape.key, &batch.lines[row as usize].key))
-            .collect();
+        let ids: Vec<Document> =
+            part.clone().map(|row| line_id(&batch.name, shape.key, &batch.lines[row as usize].key)).collect();
         self.delete(LEDGER, doc! { "_id": { "$in": ids } }).await?;
-        let keys: Vec<Bson> = part
-            .clone()
-            .map(|row| super::ledger::key(shape.key, &batch.lines[row as usize].key))
-            .collect();
+        let keys: Vec<Bson> =
+            part.clone().map(|row| super::ledger::key(shape.key, &batch.lines[row as usize].key)).collect();
         self.delete(CONFLICTS, doc! { "_id.e": &*batch.name, "_id.k": { "$in": keys } }).await
     }
 
@@ -457,7 +455,11 @@ impl Transaction<'_> {
             if attempt >= ATTEMPTS {
                 return Err(Failure::Unknown(Error::mongodb(self.place, &error)));
             }
-            tracing::warn!(attempt, "the commit is repeated: {}", Error::mongodb(self.place, &error).message());
+            tracing::warn!(
+                attempt,
+                "the commit is repeated: {}",
+                Error::mongodb(self.place, &error).message()
+            );
             tokio::time::sleep(backoff(attempt)).await;
         }
     }
