@@ -9,7 +9,7 @@ use v1v2::plan::{
     BsonKind, Column, Entity, Fill, Ids, KeyFrom, Lookup, Missing, Plan, When, compile_mongodb,
 };
 
-use super::{Pair, V1_SCHEMA};
+use super::{Pair, V1_SCHEMA, block};
 use crate::support::servers::Server;
 
 /// V1 and a MongoDB database of one test; dropped at its end, left for a look when it fails.
@@ -233,6 +233,33 @@ async fn every_problem_at_once() {
     let error = databases.compile(&Definitions::from_texts(&files)).await.expect_err("must not compile");
     assert_eq!(error.exit_code(), 2);
     insta::assert_snapshot!(error.more().unwrap());
+    databases.drop().await;
+}
+
+#[tokio::test]
+async fn the_documentation_s_example_compiles() {
+    let text = include_str!("../../docs/definitions.md");
+    let mut databases = Databases::new().await;
+    databases.pair.drop().await;
+    databases.pair = Pair::new(block(text, "sql", "V1"), "select 1").await;
+    for collection in ["people", "readers", "loans"] {
+        databases.collection(collection, doc! {}).await;
+    }
+    databases.index("kinds", doc! { "code": 1 }, doc! {}).await;
+    let kinds = databases.v2.collection::<Document>("kinds");
+    kinds
+        .insert_many([doc! { "_id": 1, "code": "READER" }, doc! { "_id": 2, "code": "LIBRARIAN" }])
+        .await
+        .unwrap();
+    let files = ["accounts.toml", "loans.toml", "readers.toml"].map(|name| (name, block(text, "toml", name)));
+    let plan =
+        databases.compile(&Definitions::from_texts(&files)).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plan.notes, Vec::<String>::new());
+    let (readers, loans) = (entity(&plan, "readers"), entity(&plan, "loans"));
+    assert!(field(readers, 0, "name.family").bson.as_ref().unwrap().null);
+    assert_eq!(*kind(readers, 2, "kindId"), BsonKind::Int, "as the reference data has it");
+    let titles = loans.source.columns.iter().position(|column| column.name == "titles").unwrap();
+    assert_eq!(writes(loans), [("loans", None, When::Row), ("loans", Some("items"), When::Each(titles))]);
     databases.drop().await;
 }
 

@@ -325,6 +325,10 @@ fn the_form_of_documents() {
     let nested = each
         + "[[mongodb.embed]]\nfield = \"x\"\neach = \"tags\"\n[mongodb.embed.fields]\na = { each = true }\n";
     refused(judge(&nested, &collections(doc! {})), &["only a document for each row or account"]);
+    let twice = HEAD.to_owned()
+        + "[mongodb.fields]\n_id = { id = true }\n[[mongodb]]\ncollection = \"things\"\n[mongodb.fields]\n_id = { id = \"b\" }\n\
+           [[mongodb.embed]]\nfield = \"x\"\neach = \"tags\"\n[mongodb.embed.fields]\na = { each = true }\n";
+    refused(judge(&twice, &collections(doc! {})), &["several parts write `things`"]);
 }
 
 #[test]
