@@ -1,5 +1,7 @@
 //! `setup` on a real MongoDB. Every test has a database of its own, and asserts on what is in it.
 
+use std::time::Duration;
+
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
 use mongodb::error::ErrorKind;
 use v1v2::connect::{self, MongoDb};
@@ -279,8 +281,15 @@ async fn clean_refuses_what_others_depend_on_and_a_running_migration() {
     assert!(error.more().unwrap().contains("view people depends on users"), "{error}");
     db.run(doc! { "drop": "people" });
 
-    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 60_000);
-    db.insert("v1v2_lock", doc! { "_id": 1, "holder": "run 1 on host a", "expiresAt": later }).unwrap();
+    // A holder whose heart beats.
+    db.insert("v1v2_lock", doc! { "_id": "run", "holder": "run 1 on host a", "beat": 0_i64 }).unwrap();
+    let lock = db.handle().collection::<Document>("v1v2_lock");
+    let heart = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            lock.update_one(doc! { "_id": "run" }, doc! { "$inc": { "beat": 1_i64 } }).await.unwrap();
+        }
+    });
     let error = refused(&db, &SetupFiles::embedded(), true).await;
     assert!(error.exit_code() == 5 && error.message().contains("run 1 on host a"), "{error}");
     assert_eq!(
@@ -289,8 +298,7 @@ async fn clean_refuses_what_others_depend_on_and_a_running_migration() {
     );
 
     // A holder that died is no holder.
-    let past = doc! { "$set": { "expiresAt": DateTime::from_millis(0) } };
-    db.run(doc! { "update": "v1v2_lock", "updates": [{ "q": {}, "u": past }] });
+    heart.abort();
     apply(&open(db.url()).await, &SetupFiles::embedded(), true).await.unwrap();
     assert_eq!(db.count("v1v2_lock", doc! {}), 0);
 }
