@@ -304,7 +304,7 @@ fn the_program_says_the_same_and_no_secret() {
     let v1 = Database::v1();
     let database = MongoDatabase::new();
     let url = as_user(&database, "v1v2:CANARY");
-    let project = Project::new().env("V1_DATABASE_URL", v1.url()).env("V2_DATABASE_URL", &url);
+    let project = Project::into_mongodb(&v1, &database).env("V2_DATABASE_URL", &url);
     for arguments in [["setup", "--verbose"], ["setup", "--json"]] {
         let outcome = project.run(&arguments).expect(1);
         assert!(

@@ -86,6 +86,12 @@ impl MongoDatabase {
         names
     }
 
+    /// The names of all databases of the server.
+    pub fn databases(&self) -> Vec<String> {
+        let client = client();
+        wait_for(async move { client.list_database_names().await }).unwrap()
+    }
+
     /// The indexes of a collection as `listIndexes` describes them, by name; none if there is no such collection.
     pub fn indexes(&self, collection: &str) -> BTreeMap<String, Document> {
         if !self.collections().iter().any(|name| name == collection) {
