@@ -7,12 +7,10 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    Expr, Function, FunctionArguments, Value, visit_expressions, visit_expressions_mut,
-};
+use sqlparser::ast::{Expr, Function, FunctionArguments, Value, visit_expressions, visit_expressions_mut};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -61,6 +59,9 @@ const FUNCTIONS: &[&str] = &[
     "upper",
 ];
 
+/// Words and operators in a condition, values in lists aside: nobody writes so many, and the stack holds them.
+const MOST_WORDS: usize = 1_000;
+
 /// The condition, checked and written out again.
 ///
 /// # Errors
@@ -92,11 +93,23 @@ pub fn check(entity: &str, condition: &str) -> Result<String> {
 
 /// One SQL expression and nothing else.
 fn parse(condition: &str) -> std::result::Result<Expr, String> {
-    let no_condition = |error| format!("this is no SQL condition: {error}");
+    let no_condition = |error: &dyn std::fmt::Display| format!("this is no SQL condition: {error}");
     let dialect = PostgreSqlDialect {};
-    let parser = Parser::new(&dialect).with_recursion_limit(50);
-    let mut parser = parser.try_with_sql(condition).map_err(no_condition)?;
-    let expression = parser.parse_expr().map_err(no_condition)?;
+    let tokens = Tokenizer::new(&dialect, condition).tokenize_with_location();
+    let tokens = tokens.map_err(|error| no_condition(&error))?;
+    // A chain of operators nests as deeply as it is long, and whatever walks over it needs a stack as deep. Long lists
+    // of values are harmless.
+    let nests = |token: &&TokenWithSpan| {
+        !matches!(
+            token.token,
+            Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)
+        )
+    };
+    if tokens.iter().filter(nests).count() > MOST_WORDS {
+        return Err(format!("it has more than {MOST_WORDS} words and operators"));
+    }
+    let mut parser = Parser::new(&dialect).with_recursion_limit(50).with_tokens_with_locations(tokens);
+    let expression = parser.parse_expr().map_err(|error| no_condition(&error))?;
     // The parser stops at the end of the first expression and would ignore what follows.
     match parser.next_token().token {
         Token::EOF => Ok(expression),

@@ -8,6 +8,7 @@
 
 pub mod databases;
 pub mod program;
+pub mod proxy;
 pub mod servers;
 
 pub use databases::{Database, Digest};
