@@ -192,7 +192,6 @@ fn a_run_that_lost_its_lock_to_another_cannot_commit() {
     assert_eq!(first.code(), Some(1), "{}", first.stderr);
     assert!(first.stderr.contains("lost its lock"), "{}", first.stderr);
     assert!(!second.stderr.contains("panicked"), "{}", second.stderr);
-    assert_eq!(job.v2.one("select count(*) - count(distinct (entity, key)) from v1v2.ledger"), "0");
 }
 
 #[test]
