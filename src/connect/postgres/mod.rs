@@ -73,7 +73,7 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
     let pinning = pin(&mut connection, side, settings, schema.as_deref());
     tokio::time::timeout(settings.connect_timeout, pinning)
         .await
-        .map_err(|_| failure::silent(&place, settings.connect_timeout))?
+        .map_err(|_| silent(&place, settings.connect_timeout))?
         .map_err(|error| Error::database(&place.to_string(), &error))?;
     Ok(connection)
 }
