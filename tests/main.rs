@@ -14,6 +14,8 @@ mod job;
 #[cfg(test)]
 mod layout;
 #[cfg(test)]
+mod mongodb;
+#[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod setup;
