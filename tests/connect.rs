@@ -1,6 +1,8 @@
-//! Connections against a real server.
+//! Connections against real servers: here Postgres, below MongoDB.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod mongodb;
 
 use std::time::{Duration, Instant};
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::Command;
 
+use mongodb::bson::doc;
+
 use crate::support::servers::Server;
-use crate::support::{Database, Digest, Outcome, Project, Running};
+use crate::support::{Database, Digest, MongoDatabase, Mongod, Outcome, Project, Running};
 
 fn databases(server: Server) -> Vec<String> {
     // Through a database of its own: the maintenance database is not for tests to write to.
@@ -170,4 +172,43 @@ fn the_program_can_be_signalled() {
     let sent = running.signal("KILL");
     let outcome = running.wait();
     assert!(outcome.code() == Some(0) || (sent && outcome.signal() == Some(9)), "{outcome:?}");
+}
+
+#[test]
+fn a_mongodb_database_per_test_is_empty_and_goes_away() {
+    let (a, b) = (MongoDatabase::new(), MongoDatabase::new());
+    assert!(a.name() != b.name() && a.url().contains(&format!("/{}?", a.name())), "{}", a.name());
+    a.insert("c", doc! { "_id": 1 }).unwrap();
+    assert_eq!((a.collections(), b.collections()), (vec!["c".to_owned()], Vec::new()));
+    let name = a.name().to_owned();
+    drop(a);
+    assert!(!b.databases().contains(&name));
+}
+
+#[test]
+fn digests_of_mongodb_see_values_and_types_and_not_the_order_of_fields() {
+    let (a, b) = (MongoDatabase::new(), MongoDatabase::new());
+    a.insert("c", doc! { "_id": 1, "x": 1, "in": [{ "at": 5, "y": 2 }] }).unwrap();
+    b.insert("c", doc! { "in": [{ "y": 2, "at": 6 }], "x": 1, "_id": 1 }).unwrap();
+    assert_ne!(a.digest(&[]), b.digest(&[]));
+    assert_eq!(a.digest(&["c.in.at"]), b.digest(&["c.in.at"]));
+    assert_eq!(a.digest(&["*.in"]), b.digest(&["*.in"]));
+    b.run(doc! { "update": "c", "updates": [{ "q": {}, "u": { "$set": { "x": 1_i64 } } }] });
+    assert_ne!(a.digest(&["*.in"]), b.digest(&["*.in"]), "a long is no int");
+    b.insert("d", doc! {}).unwrap();
+    assert!(b.digest(&["d"]).keys().eq(["c"].iter()));
+}
+
+#[test]
+fn a_throw_away_replica_set_keeps_its_data_over_a_kill() {
+    let mut servers = Mongod::replica_set(1);
+    servers.run_on(
+        0,
+        doc! { "insert": "c", "documents": [{ "_id": 1 }], "writeConcern": { "w": "majority", "j": true } },
+    );
+    servers.kill(0);
+    assert_eq!(servers.primary(), None);
+    servers.restart(0);
+    servers.wait_for_primary();
+    assert_eq!(servers.run_on(0, doc! { "count": "c" }).get_i32("n").unwrap(), 1);
 }

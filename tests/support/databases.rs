@@ -147,7 +147,7 @@ pub fn quoted(name: &str) -> String {
 }
 
 /// Start of the names of this boot's test databases. A process id means nothing on another machine or after a reboot.
-static PREFIX: LazyLock<String> = LazyLock::new(|| {
+pub(super) static PREFIX: LazyLock<String> = LazyLock::new(|| {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     format!("v1v2_test_{}_", boot.get(..8).unwrap())
 });
@@ -170,7 +170,7 @@ fn drop_leftovers() {
 }
 
 /// The server's URL with another database.
-fn url_of(server: &str, database: &str) -> String {
+pub(super) fn url_of(server: &str, database: &str) -> String {
     let (address, parameters) = server.split_once('?').map_or((server, None), |(a, p)| (a, Some(p)));
     let authority = address.find("://").map_or(0, |at| at + 3);
     let end = address[authority..].find('/').map_or(address.len(), |at| authority + at);
@@ -212,7 +212,7 @@ fn text(row: &sqlx::postgres::PgRow, column: usize) -> Result<Option<String>, sq
 }
 
 /// Runs to the end on the support's own runtime, so that a caller may itself be inside of one.
-fn wait_for<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+pub(super) fn wait_for<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
     });

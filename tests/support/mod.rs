@@ -7,8 +7,12 @@
 //! of its own, and its calls block.
 
 pub mod databases;
+pub mod mongod;
+pub mod mongodb;
 pub mod program;
 pub mod servers;
 
+pub use self::mongodb::MongoDatabase;
 pub use databases::{Database, Digest};
+pub use mongod::Mongod;
 pub use program::{Outcome, Project, Running};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::Database;
+use super::{Database, MongoDatabase};
 
 /// A folder in which the program runs, with the environment it gets. Gone when this value is.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl Project {
 
     /// An empty folder, with the databases' URLs in the environment.
     pub fn between(v1: &Database, v2: &Database) -> Self {
+        Self::new().env("V1_DATABASE_URL", v1.url()).env("V2_DATABASE_URL", v2.url())
+    }
+
+    /// As [`Project::between`], with MongoDB as V2.
+    pub fn into_mongodb(v1: &Database, v2: &MongoDatabase) -> Self {
         Self::new().env("V1_DATABASE_URL", v1.url()).env("V2_DATABASE_URL", v2.url())
     }
 

@@ -55,8 +55,9 @@ pub(super) fn connecting(address: &Address, error: &DriverError) -> Error {
     }
 }
 
-/// Nothing answers at any address; `error` is what the first one's connection met. `None`: that may pass.
-pub(super) fn unreachable(place: &Place, error: &DriverError, last: bool) -> Option<Error> {
+/// Nothing answers at any address; `error` is what the first one's connection met, with TLS or without. `None`: that may
+/// pass.
+pub(super) fn unreachable(place: &Place, error: &DriverError, encrypted: bool, last: bool) -> Option<Error> {
     let ErrorKind::Io(io) = error.kind.as_ref() else {
         return last.then(|| Error::mongodb(&place.to_string(), error));
     };
@@ -65,20 +66,23 @@ pub(super) fn unreachable(place: &Place, error: &DriverError, last: bool) -> Opt
         let what = format!("{place}: the server's certificate is not trusted: {reason}");
         return Some(Error::failed(what).help(TLS_FIX));
     }
+    let at_once = || Error::failed(format!("{place} closes the connection at once"));
     match io.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Some(
             Error::failed(format!("{place} cannot be reached: nothing listens there"))
                 .help("start the server, or check host and port in V2_DATABASE_URL"),
         ),
-        io::ErrorKind::InvalidData => Some(
-            Error::failed(format!("{place}: no verified TLS connection: the server does not speak TLS"))
-                .help(TLS_FIX),
-        ),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => last.then(|| {
-            Error::failed(format!("{place} closes the connection at once")).help(
-                "if the server demands TLS, add tls=true to V2_DATABASE_URL; if it should not, take it out",
-            )
-        }),
+        io::ErrorKind::InvalidData => {
+            let what = format!("{place}: no verified TLS connection: the server does not speak TLS");
+            Some(Error::failed(what).help(TLS_FIX))
+        }
+        // A server that is starting or stopping does this too, so it is not certain before the end.
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset if encrypted => {
+            last.then(|| at_once().help(format!("it may not speak TLS: {TLS_FIX}")))
+        }
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            last.then(|| at_once().help("it may demand TLS: add tls=true to V2_DATABASE_URL"))
+        }
         _ => last.then(|| {
             Error::failed(format!("{place} cannot be reached: {io}")).help("check host, port and firewall")
         }),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use mongodb::bson::Document;
 use mongodb::error::Error as DriverError;
 use mongodb::event::sdam::SdamEvent;
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, Tls};
 
 use super::super::Place;
 use super::failure;
@@ -73,13 +73,18 @@ impl Answer {
 pub(super) struct Watch {
     wanted: Option<String>,
     seeds: usize,
+    encrypted: bool,
     heard: Mutex<BTreeMap<String, Result<Answer, DriverError>>>,
 }
 
 impl Watch {
     pub(super) fn new(options: &ClientOptions) -> Self {
-        let (wanted, seeds) = (options.repl_set_name.clone(), options.hosts.len());
-        Self { wanted, seeds, heard: Mutex::default() }
+        Self {
+            wanted: options.repl_set_name.clone(),
+            seeds: options.hosts.len(),
+            encrypted: matches!(options.tls, Some(Tls::Enabled(_))),
+            heard: Mutex::default(),
+        }
     }
 
     /// Takes an event of the driver.
@@ -113,11 +118,11 @@ impl Watch {
             return None;
         }
         let failures: Vec<&DriverError> = heard.values().filter_map(|word| word.as_ref().err()).collect();
-        let certain = failures.iter().all(|error| failure::unreachable(place, error, false).is_some());
-        if !certain && !last {
+        let why = |error: &&DriverError, last| failure::unreachable(place, error, self.encrypted, last);
+        if !last && !failures.iter().all(|error| why(error, false).is_some()) {
             return None;
         }
-        failure::unreachable(place, failures.first()?, last)
+        why(failures.first()?, last)
     }
 }
 

@@ -141,7 +141,7 @@ mod tests {
                 .find(|wanted| wanted.fields.get_str("code").is_ok_and(|it| it == code));
             found.unwrap().clone()
         };
-        assert_eq!(shown(&coded("userTypes", "STAFF").id), "00000000-0002-8f84-b0c4-5b8b8bd5e9b1");
+        assert_eq!(shown(&coded("userTypes", "STAFF").id), "00000000-0002-8e50-a9e9-ac9e261dd822");
         assert_eq!(
             coded("roles", "SUPER_ADMIN").fields.get("userTypeId"),
             Some(&coded("userTypes", "ADMIN").id)

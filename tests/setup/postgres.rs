@@ -1,14 +1,12 @@
-//! `setup` on a real server. Every test makes a database of its own, and asserts on what is in it.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
+//! `setup` on a real Postgres. Every test makes a database of its own, and asserts on what is in it.
 
 use std::fs;
-use std::path::Path;
 
-use crate::support::servers::Server;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
-use v1v2::Error;
 use v1v2::setup::{SetupFiles, SetupSummary, apply, what_clean_removes};
+
+use super::{EMBEDDED, embedded, folder, load, said};
+use crate::support::servers::Server;
 
 /// A database that goes when the test ends well; one that failed is left to be looked at.
 struct Database {
@@ -88,39 +86,6 @@ impl Database {
         }
         rows
     }
-}
-
-/// A user's setup folder.
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    dir
-}
-
-fn load(dir: &Path) -> SetupFiles {
-    SetupFiles::load(Some(dir)).unwrap()
-}
-
-/// The mistakes that a folder's data files have.
-fn mistakes(files: &[(&str, &str)]) -> String {
-    let dir = folder(files);
-    let error = SetupFiles::load(Some(dir.path())).and_then(|files| files.reference()).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
-    said(&error).replace(&format!("{}/", dir.path().display()), "")
-}
-
-fn said(error: &Error) -> String {
-    format!("{}\n{}", error.message(), error.more().unwrap_or_default()).trim_end().to_owned()
-}
-
-const EMBEDDED: &str = "reference/manifest.toml";
-
-fn embedded(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("setup").join(name)).unwrap()
 }
 
 #[tokio::test]
@@ -434,110 +399,4 @@ async fn columns_that_v2_lacks_are_named() {
     );
     assert_eq!(db.things().await, ["public"]);
     db.drop().await;
-}
-
-#[test]
-fn columns_of_a_data_file_are_checked() {
-    let header = |header: &str| mistakes(&[("reference/subjects.csv", header)]);
-    assert_eq!(
-        header("# note\n\nid,code,categori,name\n"),
-        "reference/subjects.csv:3: unknown column \"categori\"; did you mean \"category\"?"
-    );
-    assert_eq!(
-        header("id,code\n"),
-        "reference/subjects.csv:1: columns \"category\" and \"name\" are missing"
-    );
-    assert_eq!(
-        header("id,code,category,name,id\n"),
-        "reference/subjects.csv:1: column \"id\" is there twice"
-    );
-    assert_eq!(
-        header("# nothing\n"),
-        "reference/subjects.csv: the file is empty; its first line must name the columns"
-    );
-}
-
-#[test]
-fn each_mistake_is_one_sentence() {
-    let roles = "id,code,userType,isSystem,name,description\n\
-                 1,SUPER_ADMIN,ADMNI,true,A,\n\
-                 # between\n\
-                 2,SCHOOL_ADMIN,ADMIN,yes,B,\n\
-                 two,TEACHER,STAFF,true,C,\n\
-                 4,PARENT,,true,,\n\
-                 5,STUDENT,LEARNER,true\n\
-                 6,X,,true,X,\n\
-                 7,X,,true,X,\n\
-                 6,Y,,true,Y,\n";
-    let pairs = "role,permissions\nX,NOTHING.* STUDENTS.REED\nX,FEES.READ\nX,AUDIT.READ FEES.READ\n";
-    let text = mistakes(&[("reference/roles.csv", roles), ("reference/role_permissions.csv", pairs)]);
-    let expected = [
-        "reference/roles.csv:2: \"userType\" names \"ADMNI\", which is not in reference/user_types.csv; did you mean \"ADMIN\"?",
-        "reference/roles.csv:4: \"isSystem\" is \"yes\", not true or false",
-        "reference/roles.csv:5: \"id\" is \"two\", not a whole number",
-        "reference/roles.csv:6: \"name\" is empty",
-        "reference/roles.csv:7: 4 cells, but the first line names 6 columns",
-        "reference/roles.csv:9: code \"X\" is there already, on line 8",
-        "reference/roles.csv:10: id \"6\" is there already, on line 8",
-        "reference/role_permissions.csv:2: \"permissions\": nothing in reference/permissions.csv begins with \"NOTHING.\"",
-        "reference/role_permissions.csv:2: \"permissions\" names \"STUDENTS.REED\", which is not in reference/permissions.csv; did you mean \"STUDENTS.READ\"?",
-        "reference/role_permissions.csv:4: role \"X\" and permissions \"AUDIT.READ FEES.READ\" is there already, on line 3",
-    ];
-    for sentence in expected {
-        assert!(text.lines().any(|line| line == sentence), "missing: {sentence}\nin:\n{text}");
-    }
-    assert_eq!(text.lines().count(), expected.len() + 1, "{text}");
-}
-
-#[test]
-fn one_mistake_is_told_once() {
-    // Roles, their permissions and nothing else hang on the type that this file has lost.
-    let types = embedded("reference/user_types.csv").replace("2,STAFF", "two,STAFF");
-    assert_eq!(
-        mistakes(&[("reference/user_types.csv", &types)]),
-        "reference/user_types.csv:4: \"id\" is \"two\", not a whole number"
-    );
-    let manifest = embedded(EMBEDDED).replacen("code = \"text\"", "code = \"txt\"", 1);
-    assert_eq!(mistakes(&[(EMBEDDED, &manifest)]).lines().count(), 1);
-}
-
-#[test]
-fn mistakes_in_the_manifest_have_their_line() {
-    let manifest = embedded(EMBEDDED);
-    let with = |from: &str, to: &str| mistakes(&[(EMBEDDED, &manifest.replacen(from, to, 1))]);
-    let line = |part: &str| manifest.lines().position(|line| line.starts_with(part)).unwrap() + 1;
-    assert!(with("code = \"text\"", "code = \"txt\"").contains(&format!(
-        "{EMBEDDED}:{}: column \"code\": \"txt\" is no type; there are text, integer and boolean; did you mean \"text\"?",
-        line("code = ")
-    )));
-    assert!(with("key = [\"code\"]", "keys = [\"code\"]").contains("unknown field `keys`"));
-    let missing = with("file = \"subjects.csv\"", "file = \"sujects.csv\"");
-    assert_eq!(
-        missing,
-        format!("{EMBEDDED}:{}: there is no file reference/sujects.csv", line("file = \"subjects.csv\""))
-    );
-    let later = with("{ references = \"PermissionModule\"", "{ references = \"Subject\"");
-    assert!(later.contains("table \"Subject\" must stand above, to be loaded first"), "{later}");
-}
-
-#[test]
-fn files_that_nothing_reads_are_named() {
-    let text = mistakes(&[
-        ("reference/role.csv", ""),
-        ("postgres/shema.sql", ""),
-        ("postgres/control.sql", ""),
-        ("refrence/roles.csv", ""),
-        (".git/config", ""),
-        ("mongodb/indexes.toml", ""),
-    ]);
-    assert_eq!(
-        text,
-        "4 mistakes in the setup files\n\
-         refrence: nothing reads this; did you mean \"reference\"?\n\
-         postgres/control.sql: the control schema belongs to the program and cannot be replaced; remove this file\n\
-         postgres/shema.sql: nothing reads this file; did you mean \"postgres/schema.sql\"?\n\
-         reference/role.csv: the manifest names no such file; did you mean \"reference/roles.csv\"?"
-    );
-    let error = SetupFiles::load(Some(Path::new("no/such/folder"))).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
 }
