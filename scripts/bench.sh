@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# Runs the benchmarks against Postgres servers that wait for the disk, as a user's do. Arguments go to `cargo bench`.
+# Runs the benchmarks against servers that wait for the disk, as a user's do. TARGET=mongodb measures MongoDB as V2.
+# Arguments go to `cargo bench`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+target=${TARGET:-postgres}
+servers=(postgres)
+if [ "$target" = mongodb ]; then servers+=(mongodb); fi
 
 stop=yes
 if scripts/services.sh env >/dev/null 2>&1; then stop=no; fi
@@ -11,6 +16,7 @@ finish() {
 }
 trap finish EXIT
 
-V1V2_SERVICES_DURABLE=1 scripts/services.sh up postgres
+V1V2_SERVICES_DURABLE=1 scripts/services.sh up "${servers[@]}"
 eval "$(scripts/services.sh env)"
-cargo bench "$@"
+if [ $# = 0 ]; then set -- --; fi
+cargo bench "$@" --target "$target"

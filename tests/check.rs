@@ -1,5 +1,7 @@
 //! Definitions against real servers: what compiles, and what every kind of mistake looks like.
 
+mod documents;
+mod fields;
 mod normalised;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -69,6 +69,34 @@ fn the_schema_accepts_what_the_reader_accepts() {
 }
 
 #[test]
+fn the_schema_refuses_what_the_reader_refuses_of_documents() {
+    let head = "entity = \"things\"\n[source]\nkey = \"id\"\nquery = \"select 1 as id, '' as a\"\n[[mongodb]]\ncollection = \"things\"\n";
+    let embed = "[mongodb.fields]\n[[mongodb.embed]]\nfield = \"xs\"\neach = \"a\"\n";
+    for wrong in [
+        "[mongodb.fields]\nx = { value = 1, null = true }".to_owned(),
+        "[mongodb.fields]\nx = { account = \"email\", null = 1 }".to_owned(),
+        "per = \"account\"\n[mongodb.fields]\n".to_owned(),
+        embed.to_owned(),
+        embed.replace("each = \"a\"", "") + "[mongodb.embed.fields]\n",
+        format!("{embed}per = \"role\"\n[mongodb.embed.fields]\n"),
+    ] {
+        let text = format!("{head}{wrong}");
+        assert!(!Definitions::from_texts(&[("things.toml", &text)]).problems.is_empty(), "{wrong}");
+        assert!(!accepts(&text), "{wrong}");
+    }
+    let accounts = "[account]\nphone_region = \"NG\"\n";
+    for wrong in [
+        "ids = \"keep\"\n",
+        "[[mongodb]]\ncollection = \"users\"\n[mongodb.fields]\n",
+        "[[mongodb]]\ncollection = \"users\"\nper = \"account\"\n[mongodb.fields]\n[[mongodb.embed]]\nfield = \"roles\"\nper = \"account\"\n[mongodb.embed.fields]\n",
+    ] {
+        let text = format!("{accounts}{wrong}");
+        assert!(!Definitions::from_texts(&[("accounts.toml", &text)]).problems.is_empty(), "{wrong}");
+        assert!(!accepts(&text), "{wrong}");
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_the_reader_refuses() {
     let head = "entity = \"things\"\n[source]\nkey = \"id\"\nquery = \"select 1 as id, '' as a\"\n[[postgres]]\ntable = \"thing\"\n";
     for wrong in [

@@ -227,3 +227,31 @@ fn uuid_hash(id: Uuid) -> u64 {
 fn id_hash(id: &str) -> u64 {
     Uuid::try_parse(id).map_or_else(|_| xxhash_rust::xxh3::xxh3_64(id.as_bytes()), uuid_hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::IdMaker;
+    use crate::plan::{Ids, KeyKind};
+
+    #[test]
+    fn ours_are_found_by_id_however_it_is_written() {
+        let maker = IdMaker::new("people", KeyKind::Text, "");
+        for kind in [Ids::Uuid8, Ids::ObjectId] {
+            let mut existing = Existing::new("NG");
+            for key in 0..100 {
+                let id = kind.text(maker.id(&key.to_string()));
+                existing.push(&ExistingAccount {
+                    id: &id,
+                    email: None,
+                    phone: None,
+                    username: None,
+                    ours: true,
+                });
+            }
+            existing.seal();
+            let found = |key: &str| existing.find(maker.id(key)).is_some();
+            assert!((0..100).all(|key| found(&key.to_string())) && !found("100"), "{kind:?}");
+        }
+    }
+}

@@ -73,7 +73,25 @@ impl Reader<'_> {
             }
             self.paths(&paths);
         }
+        self.ambiguous_arrays(&writes);
         writes
+    }
+
+    /// An array belongs to the documents of its collection, so only one part may make those.
+    fn ambiguous_arrays(&mut self, writes: &[WriteDefinition]) {
+        for embedded in writes {
+            let Some(field) = &embedded.inside else { continue };
+            let collection = &embedded.table.value;
+            let makers =
+                writes.iter().filter(|other| other.inside.is_none() && other.table.value == *collection);
+            if makers.count() > 1 {
+                let message = format!(
+                    "several parts write `{collection}`, so it is open whose `{}` this is",
+                    field.value
+                );
+                self.problems.push(Problem::at(field.at, message, "in which documents?"));
+            }
+        }
     }
 
     /// The `[[mongodb.embed]]` parts of a collection.

@@ -13,6 +13,8 @@ use super::{Class, Error, Kind};
 pub const DUPLICATE_KEY: i32 = 11000;
 /// DocumentValidationFailure: the collection's validator refused the document.
 pub const INVALID_DOCUMENT: i32 = 121;
+/// WriteConflict: another transaction was in the way.
+pub const WRITE_CONFLICT: i32 = 112;
 /// Unauthorized: not logged in, or without the privilege.
 pub const UNAUTHORIZED: i32 = 13;
 

@@ -329,3 +329,6 @@ fn each_column(fill: &Fill) -> Option<usize> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

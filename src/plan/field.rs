@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::check::{Checker, Rows};
-use super::fill::Given;
-use super::kind::{cast_for, fit};
+use super::kind::{describe, fit};
 use super::v2::Store;
-use super::write::{Writing, is_normalised};
-use super::{AccountField, BsonColumn, BsonKind, Column, Fill, Ids, Write};
-use crate::catalog::{Assignment, Collection, Covers, Found, Shape, Type, TypeKind};
-use crate::definition::problem::{At, Problem};
+use super::write::Writing;
+use super::{AccountField, BsonColumn, BsonKind, Column, Fill, Write};
+use crate::catalog::{Collection, Covers, Found, Shape};
+use crate::definition::problem::Problem;
 use crate::definition::{ColumnDefinition, FillDefinition, RowsDefinition, WriteDefinition};
 
 /// The documents that a part writes.
@@ -129,88 +128,6 @@ impl<'a> Checker<'a> {
         Some((column, given.nullable))
     }
 
-    /// What the value becomes, or a problem.
-    fn kind(
-        &mut self,
-        given: &Given,
-        shape: Option<&Shape>,
-        place: &str,
-        rows: Option<Rows<'a>>,
-        at: At,
-    ) -> Option<BsonKind> {
-        let natural = given.kind.clone().or_else(|| given.data_type.as_ref().map(BsonKind::of));
-        // An id of reference data that is empty or of no common type: whatever the field wants is as good a guess.
-        let natural = natural.unwrap_or(BsonKind::Uuid);
-        // What the scope is differs from entity to entity: see `scope_fields`.
-        if rows.is_none() && given.fill == Fill::Account(AccountField::Scope) {
-            return Some(natural);
-        }
-        let constant = match &given.fill {
-            Fill::Constant(text) => Some(text.as_str()),
-            _ => None,
-        };
-        let key = given.fill == Fill::Id && rows.is_some_and(|rows| rows.definition.ids.value == Ids::Keep);
-        let kind = fit(&natural, constant, key, shape);
-        if let (Some(shape), None) = (shape, &kind) {
-            let allowed = shape.type_names();
-            let (message, help) = match constant {
-                Some(text) => (format!("`{text}` is no {allowed} (V2's {place})"), None),
-                None => (
-                    format!(
-                        "{} does not fit V2's {place}, which is {}",
-                        type_name(given, &natural),
-                        describe(shape)
-                    ),
-                    Some(remedy(given, &natural, shape)),
-                ),
-            };
-            let problem = Problem::at(at, message, "does not fit");
-            self.problems.push(match help {
-                Some(help) => problem.help(help),
-                None => problem,
-            });
-        }
-        if let Some(kind @ (BsonKind::Uuid | BsonKind::ObjectId)) = &kind
-            && natural == BsonKind::Text
-            && let Some(rows) = rows
-            && constant.is_none()
-        {
-            let what = if *kind == BsonKind::Uuid { "uuid" } else { "ObjectId" };
-            self.notes.push(format!(
-                "{}: a key that is no {what} does not fit {place} and its row will be rejected",
-                rows.definition.name.value
-            ));
-        }
-        kind
-    }
-
-    /// Values that the validator lists: constants and the labels of enums must be among them; text is judged when it
-    /// is written.
-    fn values(&mut self, given: &Given, shape: Option<&Shape>, place: &str, at: At) {
-        let element = given.data_type.as_ref().and_then(Type::element);
-        let (data_type, shape) = match element {
-            Some(element) => (Some(element), shape.and_then(|shape| shape.items.as_deref())),
-            None => (given.data_type.as_ref(), shape),
-        };
-        let Some(labels) = shape.and_then(Shape::labels) else { return };
-        if let Fill::Constant(text) = &given.fill
-            && given.kind == Some(BsonKind::Text)
-            && !labels.contains(text)
-        {
-            let message = format!("`{text}` is none of the values of V2's {place}");
-            let problem = Problem::at(at, message, "does not fit");
-            self.problems.push(problem.suggest(text, labels.iter().map(String::as_str)));
-        }
-        let Some(from) = data_type.filter(|data_type| data_type.labels().is_some()) else { return };
-        let wanted = Type { name: place.to_owned(), category: 'E', kind: TypeKind::Enum(labels) };
-        if let Assignment::Impossible(why) = from.assignment(&wanted, &Default::default()) {
-            let message = format!("{why} (V2's {place})");
-            let help =
-                "translate these labels in the query (case … end), or add them to the validator's enum";
-            self.problems.push(Problem::at(at, message, "does not fit").help(help));
-        }
-    }
-
     /// A document's `_id` must be known before it is written: it is what the ledger remembers, what references point at
     /// and what keeps a document from being there twice.
     fn id_field(&mut self, documents: Documents<'_, '_>) {
@@ -265,7 +182,9 @@ impl<'a> Checker<'a> {
             let at = write.inside.as_ref().map_or(write.table.at, |field| field.at);
             let name =
                 if unfilled[0].contains('.') { format!("{:?}", unfilled[0]) } else { unfilled[0].clone() };
-            let help = format!("add a line such as `{name} = \"source_column\"`");
+            let with =
+                if documents.writing.rows.is_some() { "\"source_column\"" } else { "{ account = \"…\" }" };
+            let help = format!("add a line such as `{name} = {with}`");
             self.problems.push(Problem::at(at, message, label).help(help));
         }
         let entity = documents.writing.rows.map_or("accounts", |rows| rows.definition.name.value.as_str());
@@ -421,54 +340,5 @@ fn constant_text(fill: Fill, kind: &BsonKind) -> Fill {
             Fill::Constant(text.replacen(['T', 't'], " ", 1).replace(['Z', 'z'], "+00"))
         }
         fill => fill,
-    }
-}
-
-/// The type of a value for people: V1's, where it has one.
-fn type_name(given: &Given, natural: &BsonKind) -> String {
-    match (&given.kind, &given.data_type) {
-        (None, Some(data_type)) => data_type.name.clone(),
-        _ => natural.bson_type().unwrap_or("json").to_owned(),
-    }
-}
-
-/// What a shape accepts, for people: `string`, `array of objectId`.
-fn describe(shape: &Shape) -> String {
-    match shape.items.as_deref().filter(|items| items.types.is_some()) {
-        Some(items) => format!("{} of {}", shape.type_names(), items.type_names()),
-        None => shape.type_names(),
-    }
-}
-
-/// How to make a value fit.
-fn remedy(given: &Given, natural: &BsonKind, shape: &Shape) -> String {
-    let element = match natural {
-        BsonKind::Array(element) if shape.allows("array") => element,
-        BsonKind::Array(_) => return "write the array to a field that is one".to_owned(),
-        other => other,
-    };
-    let inner = match natural {
-        BsonKind::Array(_) => shape.items.as_deref().unwrap_or(shape),
-        _ => shape,
-    };
-    match element {
-        BsonKind::Uuid if inner.allows("objectId") => {
-            "write `ids = \"objectid\"` where these ids are made, or let the validator accept binData"
-                .to_owned()
-        }
-        BsonKind::ObjectId if inner.allows("binData") => {
-            "leave `ids = \"objectid\"` out where these ids are made, or let the validator accept objectId"
-                .to_owned()
-        }
-        _ if is_normalised(&given.fill) || matches!(given.fill, Fill::Account(_)) => {
-            format!("write it to a field of type {}", element.bson_type().unwrap_or("string"))
-        }
-        _ => match cast_for(inner) {
-            Some(cast) if matches!(given.fill, Fill::Column(_) | Fill::Each(_)) => {
-                let brackets = if matches!(natural, BsonKind::Array(_)) { "[]" } else { "" };
-                format!("cast it in the query: `…::{cast}{brackets}`")
-            }
-            _ => format!("let the validator accept {}", element.bson_type().unwrap_or("it")),
-        },
     }
 }

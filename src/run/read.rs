@@ -228,7 +228,7 @@ impl Reader<'_> {
                     && !self.shared.exists.contains(account.number)
                 {
                     rows.push(row);
-                    jobs.push(password::Job { account_id: account.id.to_string() });
+                    jobs.push(password::Job { account_id: self.shared.plan.account_id(account.id) });
                 }
             }
             chunk.passwords = Some((rows, pool.submit(jobs)));

@@ -161,7 +161,7 @@ async fn hash_unforeseen(shared: &Shared, chunk: &Chunk, passwords: &mut HashMap
     if unforeseen.is_empty() {
         return Ok(());
     }
-    let jobs = unforeseen.iter().map(|(_, id)| Job { account_id: id.to_string() }).collect();
+    let jobs = unforeseen.iter().map(|(_, id)| Job { account_id: shared.plan.account_id(*id) }).collect();
     let hashes = pool.submit(jobs).await?;
     passwords.extend(unforeseen.iter().map(|(row, _)| *row).zip(hashes.iter().map(|hash| hash.phc())));
     Ok(())

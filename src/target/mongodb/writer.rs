@@ -25,7 +25,9 @@ use super::document::{Documents, Pushes, assemble};
 use super::ledger::{LineShape, line_id};
 use super::session::{CONFLICTS, LEDGER, LOCK, Shared, raw};
 use crate::connect::transaction_options;
-use crate::error::mongodb::{DUPLICATE_KEY, Duplicate, INVALID_DOCUMENT, is_row, is_too_large};
+use crate::error::mongodb::{
+    DUPLICATE_KEY, Duplicate, INVALID_DOCUMENT, WRITE_CONFLICT, is_row, is_too_large, mongodb_code,
+};
 use crate::error::{Class, Error, Result, classify_mongodb};
 use crate::ledger::Reject;
 use crate::plan::{AccountField, BsonKind, Entity, Fill, Plan, When};
@@ -37,6 +39,10 @@ pub const ATTEMPTS: u32 = 16;
 
 /// Rows that a chunk may lose one by one before it is split in halves.
 const LOST_ONE_BY_ONE: u32 = 3;
+
+/// Conflicts after which a chunk is split in halves. Chunks have nothing in common that they could clash over, so it is
+/// the server's cache that is too small for them.
+const CONFLICTS_BEFORE_SPLIT: u32 = 2;
 
 /// A transaction that fails after this time failed for its age: the server ends them after 60 s
 /// (`transactionLifetimeLimitSeconds`).
@@ -69,6 +75,8 @@ enum Failure {
     Row(u32, Reject),
     /// Try again.
     Transient(Error),
+    /// Another transaction was in the way. Try again, at some time with less.
+    Conflict(Error),
     /// More than one transaction can hold.
     TooLarge(Error),
     /// Nobody answered the commit.
@@ -110,7 +118,9 @@ impl Writer {
             }
             let failure = match failure {
                 // The server gave it up for its age, which it reports in several ways.
-                Failure::Transient(error) if began.elapsed() > OLD => Failure::TooLarge(error),
+                Failure::Transient(error) | Failure::Conflict(error) if began.elapsed() > OLD => {
+                    Failure::TooLarge(error)
+                }
                 other => other,
             };
             match failure {
@@ -133,7 +143,11 @@ impl Writer {
                         return Ok(None);
                     }
                 }
-                Failure::Transient(error) => {
+                // A server that has no memory left for so much at once calls that a conflict, too, each time anew.
+                Failure::Conflict(_) if attempt >= CONFLICTS_BEFORE_SPLIT && halves(&part).is_some() => {
+                    return Ok(halves(&part));
+                }
+                Failure::Transient(error) | Failure::Conflict(error) => {
                     attempt += 1;
                     if attempt >= ATTEMPTS {
                         return Err(error.help(format!(
@@ -173,7 +187,11 @@ impl Writer {
         transaction.ledger(&plan, batch, part, &documents).await?;
         match self.ending {
             Ending::Commit(_) => transaction.commit().await,
-            Ending::Abort => Ok(drop(transaction.session.abort_transaction().await)),
+            Ending::Abort => {
+                // Whether or not the server hears of it: nothing was committed.
+                drop(transaction.session.abort_transaction().await);
+                Ok(())
+            }
         }
     }
 
@@ -222,7 +240,7 @@ impl target::Writer for Writer {
 /// Two halves of a part; `None` if it is a single row.
 fn halves(part: &Range<u32>) -> Option<(Range<u32>, Range<u32>)> {
     let middle = part.start + (part.end - part.start) / 2;
-    (middle > part.start).then(|| (part.start..middle, middle..part.end))
+    (middle > part.start).then_some((part.start..middle, middle..part.end))
 }
 
 /// Exponential, with jitter so that two writers that met in a conflict do not meet again: 50 ms, 100 ms, … 3 s.
@@ -564,6 +582,9 @@ fn failure(place: &str, error: &mongodb::error::Error) -> Failure {
     let described = Error::mongodb(place, error);
     if is_too_large(error) {
         return Failure::TooLarge(described);
+    }
+    if mongodb_code(error) == Some(WRITE_CONFLICT) {
+        return Failure::Conflict(described);
     }
     if error.contains_label(TRANSIENT_TRANSACTION_ERROR) || classify_mongodb(error) == Class::Transient {
         return Failure::Transient(described);

@@ -1,13 +1,6 @@
-//! How fast the main job is, as ratios against floors taken in the same run, alternating, because machines are noisy.
-//!
-//! The floor of the load is what Postgres itself needs for the same final rows: `COPY … TO STDOUT | COPY … FROM STDIN`
-//! from a finished V2 into an empty one with the same indexes and foreign keys, table by table over one connection,
-//! the ledger left out. The floor of passwords is hashing alone, on all cores. `make bench` starts servers that wait for
-//! the disk and runs this; with arguments: `scripts/bench.sh -- --people 500000 --rounds 3 --slice 5000`.
+//! Postgres as V2. The floor is `COPY … TO STDOUT | COPY … FROM STDIN` from a finished V2 into an empty one with the same
+//! indexes and foreign keys, table by table over one connection.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
-
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +8,8 @@ use std::time::{Duration, Instant};
 use v1v2::password::{self, HashPool, Job, SecretKey};
 use v1v2::settings::HashCost;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use crate::program::{self, MIGRATE, Measured, median, psql, ratio, variable};
+use crate::{Result, Size};
 
 /// V2's tables in an order that its foreign keys accept.
 const TABLES: &[&str] = &[
@@ -30,30 +24,15 @@ const TABLES: &[&str] = &[
     "StudentGuardian",
 ];
 
-fn main() -> Result<()> {
-    let mut people = 500_000_u64;
-    let mut rounds = 3_usize;
-    let mut slice = 5_000_u64;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--people" => people = value()?.parse()?,
-            "--rounds" => rounds = value()?.parse()?,
-            "--slice" => slice = value()?.parse()?,
-            // What cargo itself passes.
-            "--bench" => {}
-            _ => return Err(format!("unknown argument {argument}").into()),
-        }
-    }
+/// Measures.
+pub fn run(size: &Size) -> Result<()> {
     let bench = Bench::new()?;
-    let result = run(&bench, people, rounds, slice);
+    let result = measure(&bench, size);
     bench.drop_databases()?;
     result
 }
 
-fn run(bench: &Bench, people: u64, rounds: usize, slice: u64) -> Result<()> {
-    println!("{people} people, {rounds} rounds, {} cores", std::thread::available_parallelism()?);
+fn measure(bench: &Bench, &Size { people, rounds, slice }: &Size) -> Result<()> {
     bench.recreate("v1", None)?;
     bench.recreate("empty", None)?;
     let sample = bench.v1v2("v1", "empty", &["sample", "--people", &people.to_string(), "--seed", "1"])?;
@@ -123,8 +102,6 @@ fn passwords(bench: &Bench, slice: u64, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-const MIGRATE: &[&str] = &["migrate", "--force", "--quiet", "--skip-validation", "--passwords", "none"];
-
 fn hash_alone(accounts: u64) -> Result<Duration> {
     let began = Instant::now();
     let pool = HashPool::new(0, HashCost::default(), SecretKey::generate()?, password::check_length(12)?)?;
@@ -142,18 +119,9 @@ struct Bench {
     prefix: String,
 }
 
-struct Measured {
-    time: Duration,
-    /// Highest resident memory of the process, in KiB.
-    peak_kib: u64,
-}
-
 impl Bench {
     fn new() -> Result<Self> {
-        let variable =
-            |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: use `make bench`"));
-        let folder = std::env::temp_dir().join(format!("v1v2-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
+        let folder = program::folder()?;
         Ok(Self {
             v1: variable("V1V2_TEST_V1_URL")?,
             v2: variable("V1V2_TEST_V2_URL")?,
@@ -169,37 +137,31 @@ impl Bench {
         format!("{base}/{}_{database}", self.prefix)
     }
 
-    fn psql(&self, url: &str, sql: &str) -> Result<String> {
-        let output = Command::new("psql")
-            .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql])
-            .output()?;
-        if !output.status.success() {
-            return Err(format!("psql: {}", String::from_utf8_lossy(&output.stderr)).into());
-        }
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    fn v1v2(&self, v1: &str, v2: &str, arguments: &[&str]) -> Result<Measured> {
+        program::v1v2(&self.folder, &self.url(v1), &self.url(v2), arguments)
     }
 
     fn recreate(&self, database: &str, template: Option<&str>) -> Result<()> {
         let side = if database == "v1" { &self.v1 } else { &self.v2 };
         let name = format!("{}_{database}", self.prefix);
-        self.psql(side, &format!("drop database if exists {name} with (force)"))?;
+        psql(side, &format!("drop database if exists {name} with (force)"))?;
         let template = template.map(|of| format!(" template {}_{of}", self.prefix)).unwrap_or_default();
-        self.psql(side, &format!("create database {name}{template}"))?;
+        psql(side, &format!("create database {name}{template}"))?;
         // What an earlier step left to be written must not be paid for by the next one.
-        self.psql(side, "checkpoint")?;
+        psql(side, "checkpoint")?;
         Ok(())
     }
 
     fn drop_databases(&self) -> Result<()> {
         for database in ["v1", "empty", "final", "v2"] {
             let side = if database == "v1" { &self.v1 } else { &self.v2 };
-            self.psql(side, &format!("drop database if exists {}_{database} with (force)", self.prefix))?;
+            psql(side, &format!("drop database if exists {}_{database} with (force)", self.prefix))?;
         }
         Ok(std::fs::remove_dir_all(&self.folder)?)
     }
 
     fn count(&self, database: &str, table: &str) -> Result<u64> {
-        Ok(self.psql(&self.url(database), &format!("select count(*) from \"{table}\""))?.parse()?)
+        Ok(psql(&self.url(database), &format!("select count(*) from \"{table}\""))?.parse()?)
     }
 
     fn floor(&self, from: &str, to: &str) -> Result<Duration> {
@@ -224,44 +186,4 @@ impl Bench {
         }
         Ok(began.elapsed())
     }
-
-    fn v1v2(&self, v1: &str, v2: &str, arguments: &[&str]) -> Result<Measured> {
-        let began = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_v1v2"))
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env("V1_DATABASE_URL", self.url(v1))
-            .env("V2_DATABASE_URL", self.url(v2))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let status_file = format!("/proc/{}/status", child.id());
-        let mut peak_kib = 0;
-        let status = loop {
-            if let Ok(status) = std::fs::read_to_string(&status_file)
-                && let Some(line) = status.lines().find(|line| line.starts_with("VmHWM:"))
-                && let Some(kib) = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok())
-            {
-                peak_kib = kib;
-            }
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let time = began.elapsed();
-        if !status.success() {
-            return Err(format!("v1v2 {} ended with {status}", arguments.join(" ")).into());
-        }
-        Ok(Measured { time, peak_kib })
-    }
-}
-
-fn ratio(a: Duration, b: Duration) -> f64 {
-    a.as_secs_f64() / b.as_secs_f64()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
