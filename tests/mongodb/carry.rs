@@ -7,7 +7,7 @@ use crate::support::MongoDatabase;
 
 #[test]
 fn everybody_is_carried_over_and_accounted_for() {
-    let job = Job::new(400, &[]);
+    let job = Job::new(400, &[]).in_bulk();
     let before = job.structure();
     job.migrate(&[], 0);
     assert_eq!(job.structure(), before, "bulk load put every index back");
@@ -21,7 +21,8 @@ fn everybody_is_carried_over_and_accounted_for() {
         assert_eq!(job.count(entity), rows, "{entity}: nothing was rejected, so every row is in V2");
     }
     let people = doc! { "accountId": { "$exists": true } };
-    let accounts = job.v2.run(doc! { "distinct": "v1v2_ledger", "key": "accountId", "query": people.clone() });
+    let accounts =
+        job.v2.run(doc! { "distinct": "v1v2_ledger", "key": "accountId", "query": people.clone() });
     assert_eq!(accounts.get_array("values").unwrap().len() as u64, job.count("users"));
     let users = job.v2.find("users", doc! {});
     let roles: usize = users.iter().map(|user| user.get_array("roles").unwrap().len()).sum();
@@ -53,7 +54,7 @@ fn a_second_run_writes_nothing() {
 
 #[test]
 fn the_result_depends_neither_on_chunks_nor_on_writers_nor_on_bulk_load() {
-    let job = Job::new(300, &["--orphans"]);
+    let job = Job::new(300, &["--orphans"]).in_bulk();
     job.migrate(&[], 3);
     let (expected, structure) = (job.result(), job.structure());
     let mut job = job;
@@ -151,7 +152,7 @@ fn rows_that_were_repaired_are_tried_again() {
          select distinct t.\"schoolId\", 'Found again', t.\"schoolId\", now() from \"Teacher\" t \
          where not exists (select from \"School\" s where s.id = t.\"schoolId\")",
     );
-    job.migrate(&["--retry-rejected"], 3);
+    job.migrate(&["--retry-rejected"], 0);
     assert_eq!(job.v2.count("v1v2_ledger", doc! { "_id.e": "teachers", "outcome": "r" }), 0);
     assert_eq!(job.count("teachers"), job.v1.count("\"Teacher\""));
     let line = job.line("teachers", orphans[0][0].as_deref().unwrap());
@@ -201,7 +202,9 @@ fn a_dry_run_masks_passwords() {
     let job = Job::new(60, &[]);
     let dry = job.run(&["migrate", "--dry-run", "--passwords", "generate"]).expect(0);
     assert!(dry.stdout.contains("\"passwordHash\":\"***\""), "{}", dry.stdout);
-    assert!(!dry.stdout.contains("argon2") && !dry.stdout.contains("$binary") && !dry.stdout.contains("$date"));
+    assert!(
+        !dry.stdout.contains("argon2") && !dry.stdout.contains("$binary") && !dry.stdout.contains("$date")
+    );
 }
 
 #[test]
@@ -239,6 +242,9 @@ fn accounts_of_others_are_respected() {
     assert!(refused.stderr.contains("--into-existing"), "{}", refused.stderr);
     assert_eq!(job.count("v1v2_ledger"), 0);
     job.migrate(&["--into-existing"], 0);
-    assert_eq!(job.v2.one("users", doc! { "name.first": "Somebody", "name.last": { "$exists": false } }), theirs);
+    assert_eq!(
+        job.v2.one("users", doc! { "name.first": "Somebody", "name.last": { "$exists": false } }),
+        theirs
+    );
     assert_ne!(job.v2.count("v1v2_conflicts", doc! { "_id.kind": "email_held_in_v2" }), 0);
 }
