@@ -10,6 +10,10 @@ mod connect;
 #[cfg(test)]
 mod definition_files;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod job;
 #[cfg(test)]
 mod layout;

@@ -79,6 +79,10 @@ impl PhoneFlags {
 /// Fewer digits than this are no second number, but an extension or the ending of another line.
 const LEAST_DIGITS: usize = 7;
 
+/// More digits than this are no number, whatever comes before and behind it: 15 of E.164, as many of an extension,
+/// and what is dialled first. A field may hold a whole book, and each blank of it would be tried.
+const MOST_DIGITS: usize = 40;
+
 /// The one spelling of a phone field. `default_region` (ISO 3166-1 alpha-2, such as `NG`) is the country of numbers
 /// that do not name theirs; check it once with [`check_region`]: with an unknown one, only numbers that begin with
 /// `+` are understood.
@@ -178,14 +182,22 @@ fn read(text: &str, region: Option<Region>) -> Option<(PhoneNumber, &str)> {
         return Some((number, text));
     }
     // Two numbers with only a blank between them are too long for one.
-    for (at, _) in text.match_indices(char::is_whitespace) {
-        let (first, rest) = text.split_at(at);
-        if digits(rest) < LEAST_DIGITS {
+    let total = digits(text);
+    let mut seen = 0;
+    let mut blank_before = false;
+    for (at, c) in text.char_indices() {
+        seen += usize::from(c.is_numeric());
+        let is_blank = c.is_whitespace();
+        let begins_gap = is_blank && !blank_before;
+        blank_before = is_blank;
+        if !begins_gap || seen < LEAST_DIGITS {
+            continue;
+        }
+        if seen > MOST_DIGITS || total - seen < LEAST_DIGITS {
             break;
         }
-        if digits(first) >= LEAST_DIGITS
-            && let Some(number) = dialable(first, region).filter(PhoneNumber::is_valid)
-        {
+        let first = &text[..at];
+        if let Some(number) = dialable(first, region).filter(PhoneNumber::is_valid) {
             return Some((number, first));
         }
     }

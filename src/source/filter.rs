@@ -7,10 +7,10 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Function, FunctionArguments, Value, visit_expressions};
+use sqlparser::ast::{Expr, Function, FunctionArguments, Value, visit_expressions, visit_expressions_mut};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -59,6 +59,9 @@ const FUNCTIONS: &[&str] = &[
     "upper",
 ];
 
+/// Words and operators in a condition, values in lists aside: nobody writes so many, and the stack holds them.
+const MOST_WORDS: usize = 1_000;
+
 /// The condition, checked and written out again.
 ///
 /// # Errors
@@ -68,26 +71,64 @@ pub fn check(entity: &str, condition: &str) -> Result<String> {
         Error::usage(format!("--filter {entity}: {what}"))
             .help("a filter is one condition on the columns of the entity's query, such as created_at > '2024-01-01'")
     };
-    let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect)
-        .with_recursion_limit(50)
-        .try_with_sql(condition)
-        .map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
-    let expression =
-        parser.parse_expr().map_err(|error| refuse(format!("this is no SQL condition: {error}")))?;
-    // The parser stops at the end of the first expression and would ignore what follows.
-    let rest = parser.next_token();
-    if rest.token != Token::EOF {
-        return Err(refuse(format!("{} does not belong to the condition", rest.token)));
-    }
+    let expression = parse(condition).map_err(refuse)?;
     let refused = visit_expressions(&expression, |part| match problem(part) {
         Some(what) => ControlFlow::Break(what),
         None => ControlFlow::Continue(()),
     });
     match refused {
         ControlFlow::Break(what) => Err(refuse(what)),
-        ControlFlow::Continue(()) => Ok(expression.to_string()),
+        ControlFlow::Continue(()) => {
+            let written = write(&expression);
+            // The parser does not write everything as it read it: of a quote behind a backslash it makes the end of
+            // the string, and what was inside would become SQL. So what is written must read as what was checked.
+            if parse(&written).as_ref() == Ok(&expression) {
+                Ok(written)
+            } else {
+                Err(refuse("it cannot be handed on to V1 without a change of meaning".into()))
+            }
+        }
     }
+}
+
+/// One SQL expression and nothing else.
+fn parse(condition: &str) -> std::result::Result<Expr, String> {
+    let no_condition = |error: &dyn std::fmt::Display| format!("this is no SQL condition: {error}");
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, condition).tokenize_with_location();
+    let tokens = tokens.map_err(|error| no_condition(&error))?;
+    // A chain of operators nests as deeply as it is long, and whatever walks over it needs a stack as deep. Long lists
+    // of values are harmless.
+    let nests = |token: &&TokenWithSpan| {
+        !matches!(
+            token.token,
+            Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)
+        )
+    };
+    if tokens.iter().filter(nests).count() > MOST_WORDS {
+        return Err(format!("it has more than {MOST_WORDS} words and operators"));
+    }
+    let mut parser = Parser::new(&dialect).with_recursion_limit(50).with_tokens_with_locations(tokens);
+    let expression = parser.parse_expr().map_err(|error| no_condition(&error))?;
+    // The parser stops at the end of the first expression and would ignore what follows.
+    match parser.next_token().token {
+        Token::EOF => Ok(expression),
+        rest => Err(format!("{rest} does not belong to the condition")),
+    }
+}
+
+/// The expression as text. The parser takes two quotes in a row for one that was escaped already, so all of them are.
+fn write(expression: &Expr) -> String {
+    let mut expression = expression.clone();
+    let _never_stopped: ControlFlow<()> = visit_expressions_mut(&mut expression, |part| {
+        if let Expr::Value(value) = part
+            && let Value::SingleQuotedString(text) = &mut value.value
+        {
+            *text = text.replace('\'', "''");
+        }
+        ControlFlow::Continue(())
+    });
+    expression.to_string()
 }
 
 /// What is wrong with one part of a condition, its own parts aside.
@@ -206,6 +247,20 @@ mod tests {
     #[test]
     fn what_v1_gets_is_the_expression_alone() {
         assert_eq!(check("e", "a = 1 /* ; */ -- )").unwrap(), "a = 1");
+    }
+
+    #[test]
+    fn quotes_stay_where_they_are() {
+        for condition in
+            [r"a = 'O''Brien'", r"a = ''''''''", r"a LIKE '%\%' AND b = 'x'", r"a = '\'''", r"a = 'b\''''c'"]
+        {
+            assert_eq!(check("e", condition).unwrap(), condition);
+        }
+        // Written carelessly, the first string would end at its second quote, and the second one would be SQL.
+        let smuggled = r"a = '\''' OR b = ' or pg_sleep(9) is null --'";
+        assert_eq!(check("e", smuggled).unwrap(), smuggled);
+        let identifier = r#""a\""" = 1 OR " or pg_sleep(9) is null --" = 1"#;
+        assert!(check("e", identifier).is_err_and(|error| error.message().contains("change of meaning")));
     }
 
     proptest! {

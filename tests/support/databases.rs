@@ -18,7 +18,8 @@ use super::servers::Server;
 /// A Postgres database of one test, empty at first, dropped when this value is.
 #[derive(Debug)]
 pub struct Database {
-    server: Server,
+    /// URL for maintenance.
+    server: String,
     name: String,
     url: String,
 }
@@ -37,22 +38,22 @@ pub type Digest = BTreeMap<String, Content>;
 impl Database {
     /// An empty database on V1's server.
     pub fn v1() -> Self {
-        Self::on(Server::V1)
+        Self::on(Server::V1.url())
     }
 
     /// An empty database on V2's server.
     pub fn v2() -> Self {
-        Self::on(Server::V2)
+        Self::on(Server::V2.url())
     }
 
-    fn on(server: Server) -> Self {
+    /// An empty database on any server; the URL is that of a superuser.
+    pub fn on(server: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         drop_leftovers();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{}_{number}", *PREFIX, std::process::id());
-        execute(server.url(), &format!("create database {name}"));
-        let url = url_of(server.url(), &name);
-        Self { server, name, url }
+        execute(server, &format!("create database {name}"));
+        Self { server: server.to_owned(), url: url_of(server, &name), name }
     }
 
     /// The URL, for the program and for connections of the test's own.
@@ -133,7 +134,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         // A second panic during a failing test's unwinding would hide the first; the next process drops what stays.
         let sql = format!("drop database if exists {} with (force)", self.name);
-        if let Err(error) = try_rows(self.server.url(), &sql)
+        if let Err(error) = try_rows(&self.server, &sql)
             && !std::thread::panicking()
         {
             panic!("{} cannot be dropped: {error}", self.name);

@@ -10,6 +10,7 @@ pub mod databases;
 pub mod mongod;
 pub mod mongodb;
 pub mod program;
+pub mod proxy;
 pub mod servers;
 
 pub use self::mongodb::MongoDatabase;

@@ -60,6 +60,11 @@ const TLS_FIX: &str = "give the server a certificate and name its authority with
                        trust the network, sslmode=disable or --insecure-tls";
 
 fn untrusted(place: &Place, reason: &str) -> Error {
+    // What `openssl req -x509` makes if nothing else is said. Other clients take it, so the user cannot know.
+    if reason.contains("CaUsedAsEndEntity") {
+        return Error::failed(format!("{place}: the server's certificate is that of an authority, not of a server"))
+            .help("make it with basicConstraints=CA:FALSE, or let it be signed by the authority that sslrootcert names");
+    }
     Error::failed(format!("{place}: the server's certificate is not trusted: {reason}")).help(TLS_FIX)
 }
 

@@ -69,8 +69,11 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
         return Err(Error::refused(format!("{place} runs Postgres {version}, which is too old"))
             .help(format!("use a server of version {OLDEST_SERVER} or later")));
     }
-    pin(&mut connection, side, settings, schema.as_deref())
+    // A link can fall silent behind the login as well as before it.
+    let pinning = pin(&mut connection, side, settings, schema.as_deref());
+    tokio::time::timeout(settings.connect_timeout, pinning)
         .await
+        .map_err(|_| silent(&place, settings.connect_timeout))?
         .map_err(|error| Error::database(&place.to_string(), &error))?;
     Ok(connection)
 }

@@ -118,6 +118,16 @@ fn regions() {
     }
 }
 
+#[test]
+fn two_numbers_with_blanks_inside_and_between() {
+    for raw in ["0803 123 4567 0805 765 4321", "0803  123  4567   0805 765 4321", "08031234567 08057654321"] {
+        let Phone::Possible { e164, flags, .. } = normalise(raw, "NG") else { panic!("{raw}") };
+        assert_eq!(e164, "+2348031234567", "{raw}");
+        assert!(flags.contains(PhoneFlags::FIRST_OF_SEVERAL), "{raw}");
+    }
+    assert_eq!(normalise(&"12 ".repeat(20_000), "NG"), Phone::Impossible);
+}
+
 fn inputs() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),

@@ -1,0 +1,249 @@
+//! Other sessions in V2 that hold locks, deadlock with us, or end ours.
+
+use std::time::{Duration, Instant};
+
+use super::session::Session;
+use super::{SLOW, assert_undisturbed, fresh, until_done};
+use crate::job::Job;
+use crate::support::proxy::Proxy;
+use crate::support::{Outcome, Project, Running};
+
+/// A run of one writer that stands in the middle of a COPY into `UserRole`, which the session keeps locked.
+fn stopped_in_copy(job: &Job, more: &[&str]) -> (Running, Session) {
+    let blocker = Session::open(job.v2.url());
+    blocker.run("begin; lock table \"UserRole\" in share mode");
+    let mut running = job.project.spawn(&[SLOW, &["--writers", "1"], more].concat());
+    assert!(running.wait_until(|_| copying(job) > 0), "nobody waits:\n{}", running.stderr());
+    (running, blocker)
+}
+
+/// How many of our sessions wait for a lock in the middle of a COPY.
+fn copying(job: &Job) -> u64 {
+    job.v2
+        .one(
+            "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'v1v2' \
+             and wait_event_type = 'Lock' and query like 'copy \"%'",
+        )
+        .parse()
+        .unwrap()
+}
+
+/// Calls a function on each session of ours that waits in the middle of a COPY.
+fn strike(job: &Job, function: &str) {
+    job.v2.execute(&format!(
+        "select {function}(pid) from pg_stat_activity where datname = current_database() \
+         and application_name = 'v1v2' and wait_event_type = 'Lock' and query like 'copy \"%'"
+    ));
+}
+
+#[test]
+fn a_connection_ended_during_copy_is_replaced() {
+    let job = fresh();
+    let (running, blocker) = stopped_in_copy(&job, &["--no-bulk"]);
+    strike(&job, "pg_terminate_backend");
+    blocker.end();
+    let ended = running.wait().expect(3);
+    assert!(ended.stderr.contains("the chunk is tried again"), "{}", ended.stderr);
+    assert_undisturbed(&job, "terminated");
+}
+
+#[test]
+fn a_cancelled_copy_ends_the_run_and_loses_nothing() {
+    let job = fresh();
+    let (running, blocker) = stopped_in_copy(&job, &["--no-bulk"]);
+    strike(&job, "pg_cancel_backend");
+    let ended = running.wait().expect(1);
+    assert!(ended.stderr.contains("57014"), "{}", ended.stderr);
+    blocker.end();
+    until_done(&job);
+    assert_undisturbed(&job, "cancelled");
+}
+
+#[test]
+fn a_deadlock_costs_one_more_try() {
+    let job = fresh();
+    // The one whose patience ends first is the victim: that is to be us.
+    let (running, blocker) = stopped_in_copy(&job, &["--no-bulk"]);
+    blocker.run("set deadlock_timeout = '10min'");
+    let waiting = blocker.run_meanwhile("lock table \"User\" in access exclusive mode; rollback");
+    let ended = running.wait().expect(3);
+    assert!(ended.stderr.contains("40P01"), "{}", ended.stderr);
+    waiting.join().unwrap().unwrap();
+    assert_undisturbed(&job, "deadlock");
+}
+
+#[test]
+fn a_lock_that_is_held_too_long_is_asked_for_again() {
+    let Job { v1, v2, project } = fresh();
+    let job = Job { v1, v2, project: project.env("V1V2_LOCK_TIMEOUT", "200ms") };
+    let (mut running, blocker) = stopped_in_copy(&job, &["--no-bulk"]);
+    assert!(running.wait_until(|running| running.stderr().contains("55P03")));
+    blocker.end();
+    running.wait().expect(3);
+    assert_undisturbed(&job, "lock timeout");
+}
+
+/// A trigger that fails so many times with an SQLSTATE; a sequence counts, as it is not rolled back.
+fn failing(job: &Job, sqlstate: &str, times: u32) {
+    job.v2.execute(&format!(
+        "create sequence failures; \
+         create function fail() returns trigger language plpgsql as $$ begin \
+           if nextval('failures') <= {times} then raise exception 'scripted' using errcode = '{sqlstate}'; end if; \
+           return null; end $$; \
+         create trigger fail after insert on \"UserRole\" for each statement execute function fail()"
+    ));
+}
+
+fn heal(job: &Job) {
+    job.v2.execute("drop trigger fail on \"UserRole\"; drop function fail(); drop sequence failures");
+}
+
+#[test]
+fn failures_that_go_away_by_themselves_are_tried_again() {
+    let job = fresh();
+    failing(&job, "40001", 3);
+    let ended = job.run(SLOW).expect(3);
+    assert!(ended.stderr.contains("40001"), "{}", ended.stderr);
+    heal(&job);
+    assert_undisturbed(&job, "40001");
+}
+
+#[test]
+fn failures_that_do_not_go_away_end_the_run_after_some_tries() {
+    let job = fresh();
+    failing(&job, "40001", 1_000);
+    let ended = job.run(SLOW).expect(1);
+    assert!(ended.stderr.contains("it was tried 8 times"), "{}", ended.stderr);
+    assert_eq!(job.v2.one("select state from v1v2.runs order by no desc limit 1"), "failed");
+    heal(&job);
+    until_done(&job);
+    assert_undisturbed(&job, "40001 for ever");
+}
+
+const LARGE_CHUNKS: &[&str] = &["migrate", "--force", "--batch-size", "100", "--passwords", "generate"];
+
+/// A V2 in which each row of `UserRole` takes 4 ms.
+fn slow_rows(job: &Job) {
+    job.v2.execute(
+        "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.004); return new; end $$; \
+         create trigger slow before insert on \"UserRole\" for each row execute function slow()",
+    );
+}
+
+#[test]
+fn a_statement_that_takes_too_long_ends_the_run_and_names_the_setting() {
+    let Job { v1, v2, project } = fresh();
+    let job = Job { v1, v2, project: project.env("V1V2_STATEMENT_TIMEOUT", "100ms") };
+    slow_rows(&job);
+    let ended = job.run(LARGE_CHUNKS).expect(1);
+    assert!(
+        ended.stderr.contains("statement_timeout") && ended.stderr.contains("batch_size"),
+        "{}",
+        ended.stderr
+    );
+    // With the smaller chunks that the fix recommends it goes on.
+    until_done(&job);
+    job.v2.execute("drop trigger slow on \"UserRole\"; drop function slow()");
+    assert_undisturbed(&job, "statement timeout");
+}
+
+#[test]
+#[ignore = "a chunk that runs into the statement timeout is not halved: the run ends at once"]
+fn a_chunk_that_takes_too_long_is_halved() {
+    let Job { v1, v2, project } = fresh();
+    let job = Job { v1, v2, project: project.env("V1V2_STATEMENT_TIMEOUT", "100ms") };
+    slow_rows(&job);
+    job.run(LARGE_CHUNKS).expect(3);
+    job.v2.execute("drop trigger slow on \"UserRole\"; drop function slow()");
+    assert_undisturbed(&job, "halved");
+}
+
+/// Ends the session that holds the run's lock.
+fn end_the_holder(job: &Job) {
+    job.v2.execute("select pg_terminate_backend(pid) from v1v2.lock");
+    while job.v2.one("select count(*) from pg_stat_activity a join v1v2.lock l using (pid)") != "0" {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The first run loses its lock in the middle of a chunk, and a second one takes it over.
+fn taken_over(job: &Job) -> (Outcome, Outcome) {
+    let mut first = job.project.spawn(SLOW);
+    assert!(first.wait_until(|_| job.v2.count("v1v2.ledger") > 30));
+    // From here on the first run stands still.
+    let blocker = Session::open(job.v2.url());
+    blocker.run("begin; lock table \"UserRole\" in share mode");
+    assert!(first.wait_until(|_| copying(job) > 0));
+    end_the_holder(job);
+    // The second one gets the lock, and waits until the chunk of the first has ended.
+    let mut second = job.project.spawn(SLOW);
+    assert!(second.wait_until(|_| job.v2.one(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
+         and query like '%v1v2.lock%'"
+    ) != "0"));
+    blocker.end();
+    (first.wait(), second.wait())
+}
+
+#[test]
+fn a_run_that_lost_its_lock_to_another_cannot_commit() {
+    let job = fresh();
+    let (first, second) = taken_over(&job);
+    assert_eq!(first.code(), Some(1), "{}", first.stderr);
+    assert!(first.stderr.contains("lost its lock"), "{}", first.stderr);
+    assert!(!second.stderr.contains("panicked"), "{}", second.stderr);
+}
+
+#[test]
+#[ignore = "a run that takes the lock over reads V2 before it fences the other one off: what that one commits in between is unknown to it, \
+            and references to such rows are left out without an error"]
+fn a_run_that_takes_the_lock_over_knows_what_is_in_v2() {
+    let job = fresh();
+    taken_over(&job);
+    until_done(&job);
+    assert_undisturbed(&job, "fenced off");
+}
+
+/// As before, but the second run is held up by V1 when it has looked at V2, and the first one writes on.
+#[test]
+#[ignore = "as above: rows of an entity of which the ledger knew none are written again and rejected as duplicates"]
+fn what_was_committed_while_the_lock_was_taken_over_is_seen() {
+    let job = fresh();
+    let mut first = job.project.spawn(SLOW);
+    assert!(first.wait_until(|_| job.v2.count("v1v2.ledger") > 0));
+    let blocker = Session::open(job.v2.url());
+    blocker.run("begin; lock table \"UserRole\" in share mode");
+    assert!(first.wait_until(|_| copying(&job) > 0));
+    end_the_holder(&job);
+    let proxy = Proxy::to(job.v1.url());
+    proxy.hold("copy (select");
+    let second = Project::between(&job.v1, &job.v2)
+        .env("V1_DATABASE_URL", &proxy.url(job.v1.url()))
+        .env("V1V2_HASH_MEMORY_KIB", "8")
+        .env("V1V2_HASH_ITERATIONS", "1")
+        .env("V1V2_KEY_FILE", job.project.path().join("v1v2.key").to_str().unwrap());
+    let second = second.spawn(SLOW);
+    assert!(proxy.wait_fired(1), "{}", second.stderr());
+    blocker.end();
+    // With the other one fenced off at once there would be nothing more to wait for.
+    let written = "(select from v1v2.ledger where entity = 'parents') as parents";
+    let start = Instant::now();
+    first.wait_until(|_| job.v2.count(written) > 30 || start.elapsed() > Duration::from_secs(5));
+    proxy.resume();
+    first.wait();
+    second.wait();
+    until_done(&job);
+    assert_undisturbed(&job, "taken over");
+}
+
+#[test]
+fn a_run_whose_lock_is_lost_and_taken_by_nobody_loses_nothing() {
+    let job = fresh();
+    let mut running = job.project.spawn(SLOW);
+    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 30));
+    end_the_holder(&job);
+    let ended = running.wait();
+    assert!(matches!(ended.code(), Some(1 | 3)), "{:?}\n{}", ended.code(), ended.stderr);
+    until_done(&job);
+    assert_undisturbed(&job, "lock lost");
+}
