@@ -18,6 +18,8 @@ mod job;
 #[cfg(test)]
 mod layout;
 #[cfg(test)]
+mod mongodb;
+#[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod setup;

@@ -172,8 +172,8 @@ impl Converter<'_, '_> {
                 };
                 let absent = |key: &str| {
                     let other = &context.plan.entities[*entity].name;
-                    let table = &self.write.table.name;
-                    let reason = format!("{table}.{name}: {other} has no migrated row with the key {key:?}");
+                    let place = self.place(name);
+                    let reason = format!("{place}: {other} has no migrated row with the key {key:?}");
                     Absent { code: "missing-reference", reason, other: Some((other.clone(), key.to_owned())) }
                 };
                 self.found(column, *key, *missing, position, notes, find, absent)?
@@ -181,11 +181,9 @@ impl Converter<'_, '_> {
             Fill::Lookup { lookup, key, missing } => {
                 let find = |key: &str| context.lookups.find(*lookup, key).map(Cow::Borrowed);
                 let absent = |key: &str| {
-                    let (known, table) = (&context.plan.lookups[*lookup], &self.write.table.name);
-                    let reason = format!(
-                        "{table}.{name}: {} has no row with {} = {key:?}",
-                        known.table.name, known.by
-                    );
+                    let (known, place) = (&context.plan.lookups[*lookup], self.place(name));
+                    let reason =
+                        format!("{place}: {} has no row with {} = {key:?}", known.table.name, known.by);
                     Absent { code: "missing-lookup", reason, other: None }
                 };
                 self.found(column, *key, *missing, position, notes, find, absent)?
@@ -259,11 +257,20 @@ impl Converter<'_, '_> {
         }
     }
 
+    /// A column's name for people: with its table, and with the array whose elements have it.
+    fn place(&self, column: &str) -> String {
+        let Write { table, inside, .. } = self.write;
+        match inside {
+            Some(array) => format!("{}.{array}.{column}", table.name),
+            None => format!("{}.{column}", table.name),
+        }
+    }
+
     /// Notes a value that could not be normalised. The conflict log holds one entry for each row and kind, so a
     /// second column of the row joins the first one's.
     fn unusable(&self, kind: &str, decision: &str, column: &str, why: &str, notes: &mut Vec<Note>) {
         let row = self.context.number;
-        let place = format!("{}.{column}: {why}", self.write.table.name);
+        let place = format!("{}: {why}", self.place(column));
         let of_row = notes.iter_mut().rev().take_while(|note| note.row == row);
         let Some(note) = of_row.into_iter().find(|note| note.kind == kind) else {
             notes.push(Note {

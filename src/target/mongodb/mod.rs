@@ -16,6 +16,7 @@ mod ledger;
 mod lock;
 mod number;
 mod overview;
+mod plain;
 mod raw;
 mod rollback;
 mod session;

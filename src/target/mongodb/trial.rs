@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Bson, Document};
 
 use super::document::assemble;
+use super::plain::Plain;
 use super::session::Shared;
 use super::writer::{Ending, Writer};
 use crate::error::Result;
@@ -53,7 +54,7 @@ impl Trial {
                 if let Some(password) = password {
                     mask(&mut document, password);
                 }
-                samples.extend(serde_json::to_string(&document).ok());
+                samples.extend(serde_json::to_string(&Plain(&Bson::Document(document))).ok());
             }
         }
     }
