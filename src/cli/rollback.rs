@@ -14,10 +14,20 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
     let record = RunRecord { command: "rollback", ..RunRecord::default() };
     let mut held = target.hold().await?;
     let id = args.run.map(|id| id.to_string());
-    let run = held.find_run(id.as_deref()).await?;
-    if !args.force {
-        report::confirm(&format!("Roll back the run {} in {}?", run.id, target.place()))?;
-    }
+    let wanted = match held.find_run(id.as_deref()).await {
+        Ok(run) if args.force => Ok(run),
+        Ok(run) => {
+            report::confirm(&format!("Roll back the run {} in {}?", run.id, target.place())).map(|()| run)
+        }
+        Err(error) => Err(error),
+    };
+    let run = match wanted {
+        Ok(run) => run,
+        Err(error) => {
+            held.give_up().await;
+            return Err(error);
+        }
+    };
     let mut lock = held.begin(&record).await?;
     let work = async {
         target.restore(&|name| tracing::info!("bringing back {name}")).await?;

@@ -170,8 +170,17 @@ async fn run(job: &Job<'_>, snapshot: &mut Snapshot) -> Result<Summary> {
         source_database: Some(source_database),
     };
     let mut held = job.target.hold().await?;
-    held.require_same_source(&record).await?;
-    let prepared = Prepared::new(job, snapshot).await?;
+    let prepared = match held.require_same_source(&record).await {
+        Ok(()) => Prepared::new(job, snapshot).await,
+        Err(error) => Err(error),
+    };
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            held.give_up().await;
+            return Err(error);
+        }
+    };
     let mut lock = held.begin(&record).await?;
     let id = lock.run().id.to_string();
     match carry(job, snapshot, prepared, Goal::Real(&mut *lock)).await {

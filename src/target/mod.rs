@@ -156,6 +156,9 @@ pub trait Held: Send {
     /// The run to take back: the one with this id, or the last one that wrote something.
     async fn find_run(&mut self, id: Option<&str>) -> Result<RunName>;
 
+    /// Gives the lock back without having written anything. (Postgres sees to it when the connection ends.)
+    async fn give_up(self: Box<Self>) {}
+
     /// Records the run: from now on its chunks can be committed.
     async fn begin(self: Box<Self>, record: &RunRecord) -> Result<Box<dyn RunLock>>;
 }

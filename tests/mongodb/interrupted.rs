@@ -6,8 +6,8 @@ use mongodb::bson::doc;
 
 use super::{Job, text};
 
-/// Slow enough to be caught in the middle: many small chunks, and a hash of some cost for each person.
-const SLOW: &[&str] = &["--batch-size", "10", "--passwords", "generate"];
+/// Slow enough to be caught in the middle: each chunk waits for its commit.
+const SLOW: &[&str] = &["--batch-size", "3", "--passwords", "generate"];
 
 fn slow_run() -> Vec<&'static str> {
     [&["migrate", "--force"], SLOW].concat()

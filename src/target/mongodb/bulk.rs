@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use mongodb::bson::{Bson, Document, doc};
 
-use super::session::{CONFLICTS, DROPPED, LEDGER, Shared, id_text, raw};
+use super::session::{CONFLICTS, DROPPED, LEDGER, Shared, at, id_text, raw};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -161,13 +161,16 @@ async fn duplicate(
     let failed = |error: mongodb::error::Error| shared.failed(&error);
     let mut value = Document::new();
     for (number, field) in definition.get_document("key").into_iter().flat_map(Document::keys).enumerate() {
-        value.insert(format!("k{number}"), format!("${field}"));
+        // To a unique index, what is absent and what is null are one value.
+        value.insert(format!("k{number}"), doc! { "$ifNull": [format!("${field}"), null] });
     }
     let mut stages = Vec::new();
     if let Ok(partial) = definition.get_document("partialFilterExpression") {
         stages.push(doc! { "$match": partial.clone() });
     }
-    stages.push(doc! { "$group": { "_id": value, "ids": { "$push": "$_id" }, "count": { "$sum": 1 } } });
+    stages.push(doc! { "$group": {
+        "_id": value, "first": { "$min": "$_id" }, "last": { "$max": "$_id" }, "count": { "$sum": 1 },
+    } });
     stages.push(doc! { "$match": { "count": { "$gt": 1 } } });
     stages.push(doc! { "$limit": 1 });
     let collection = database.collection::<Document>(collection);
@@ -181,10 +184,6 @@ async fn duplicate(
     if !cursor.advance().await.map_err(failed)? {
         return Ok(None);
     }
-    Ok(ids(cursor.current()))
-}
-
-fn ids(group: &RawDocument) -> Option<Vec<String>> {
-    let RawBsonRef::Array(ids) = group.get("ids").ok()?? else { return None };
-    Some(ids.into_iter().flatten().take(2).map(id_text).collect())
+    let group = cursor.current();
+    Ok(Some(["first", "last"].into_iter().filter_map(|field| Some(id_text(at(group, field)?))).collect()))
 }

@@ -11,9 +11,10 @@ use mongodb::bson::{Document, RawBsonRef, RawDocument, doc};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ledger::lines_of;
+use super::references::{Reference, each_at, references};
 use super::session::{LEDGER, at, id_text, raw, text_at};
 use crate::ledger::Outcome;
-use crate::plan::{AccountField, Entity, Fill, Plan, When, Write};
+use crate::plan::{AccountField, Entity, Fill, Plan, When};
 use crate::validate::Check;
 
 type Driver<T> = mongodb::error::Result<T>;
@@ -76,16 +77,16 @@ pub async fn records(database: &Database, entity: &Entity) -> Driver<Vec<Check>>
         let there = match &write.inside {
             None => ids(database, collection).await?,
             Some(array) => {
+                // Where the role's code is written, it must be this entity's; else any role will do.
+                let code = write.columns.iter().find(|of| of.fill == Fill::Account(AccountField::Role));
+                let filter = match code.zip(entity.account.as_ref()) {
+                    Some((column, account)) => doc! { format!("{array}.{}", column.name): &account.role },
+                    None => doc! { format!("{array}.0"): { "$exists": true } },
+                };
                 let mut there = Ids::new();
-                scan(
-                    database,
-                    collection,
-                    doc! { format!("{array}.0"): { "$exists": true } },
-                    [],
-                    |document| {
-                        there.extend(at(document, "_id").map(hash));
-                    },
-                )
+                scan(database, collection, filter, [], |document| {
+                    there.extend(at(document, "_id").map(hash));
+                })
                 .await?;
                 there
             }
@@ -107,20 +108,13 @@ pub async fn records(database: &Database, entity: &Entity) -> Driver<Vec<Check>>
     Ok(checks)
 }
 
-/// A field that holds ids of documents of another collection.
-struct Reference {
-    /// Dotted; through arrays too.
-    path: String,
-    collection: String,
-}
-
 /// Documents of each collection that the plan writes, and what is wrong with them.
 pub async fn collections(database: &Database, plan: &Plan) -> Driver<(Vec<(String, u64)>, Vec<Check>)> {
     let mut by_collection: BTreeMap<&str, Vec<Reference>> = BTreeMap::new();
     for entity in &plan.entities {
         for write in &entity.writes {
             let known = by_collection.entry(&write.table.name).or_default();
-            for reference in references(plan, write) {
+            for reference in references(plan, entity, write) {
                 if known.iter().all(|of| of.path != reference.path) {
                     known.push(reference);
                 }
@@ -183,52 +177,4 @@ pub async fn collections(database: &Database, plan: &Plan) -> Driver<(Vec<(Strin
         }
     }
     Ok((counts, checks))
-}
-
-/// The fields of a write that refer to documents of other collections. MongoDB has no foreign keys: the plan knows them.
-fn references(plan: &Plan, write: &Write) -> Vec<Reference> {
-    let own = |entity: usize| {
-        let writes = &plan.entities.get(entity)?.writes;
-        let owner = writes.iter().find(|write| write.when == When::Row && write.inside.is_none())?;
-        Some(owner.table.name.clone())
-    };
-    let accounts = plan.accounts.as_ref().map(|accounts| accounts.table.name.clone());
-    write
-        .columns
-        .iter()
-        .filter_map(|column| {
-            let collection = match &column.fill {
-                Fill::Reference { entity, .. } => own(*entity)?,
-                Fill::Lookup { lookup, .. } if plan.lookups[*lookup].id == "_id" => {
-                    plan.lookups[*lookup].table.name.clone()
-                }
-                Fill::Account(AccountField::Id) if column.name != "_id" => accounts.clone()?,
-                _ => return None,
-            };
-            let path = match &write.inside {
-                Some(array) => format!("{array}.{}", column.name),
-                None => column.name.clone(),
-            };
-            Some(Reference { path, collection })
-        })
-        .collect()
-}
-
-/// Hands on the values at a dotted path, through arrays; null is no value.
-fn each_at<'d>(document: &'d RawDocument, path: &str, each: &mut impl FnMut(RawBsonRef<'d>)) {
-    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    if let Ok(Some(value)) = document.get(first) {
-        each_in(value, rest, each);
-    }
-}
-
-fn each_in<'d>(value: RawBsonRef<'d>, rest: Option<&str>, each: &mut impl FnMut(RawBsonRef<'d>)) {
-    match (value, rest) {
-        (RawBsonRef::Array(array), _) => {
-            array.into_iter().flatten().for_each(|item| each_in(item, rest, each))
-        }
-        (RawBsonRef::Document(document), Some(rest)) => each_at(document, rest, each),
-        (RawBsonRef::Null, _) | (_, Some(_)) => {}
-        (value, None) => each(value),
-    }
 }

@@ -10,6 +10,9 @@ use crate::ledger::{Known, Line, Outcome};
 use crate::migrator::Note;
 use crate::plan::{BsonKind, KeyKind};
 
+/// The largest source row, in bytes, that a reject keeps: its line, which must stay below 16 MiB, has a reason and a key beside it.
+const MAX_SOURCE_ROW: usize = 15 * 1024 * 1024;
+
 /// How one entity's lines are written.
 pub struct LineShape {
     /// The entity.
@@ -100,7 +103,8 @@ impl LineShape {
             append(&mut document, "code", Bson::String(reject.code.clone()))?;
             append(&mut document, "reason", Bson::String(reject.reason.clone()))?;
         }
-        if let Some(source_row) = source_row {
+        // A row that is too large for a document is too large for its line, too; V1 still has it.
+        if let Some(source_row) = source_row.filter(|row| row.len() <= MAX_SOURCE_ROW) {
             append(&mut document, "sourceRow", Bson::String(source_row.to_owned()))?;
         }
         Ok(document)

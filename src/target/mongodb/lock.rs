@@ -6,15 +6,16 @@
 //!   heart has stopped, or who has no connection left, is dead, and its lock can be taken over. No clock is compared with
 //!   another: only whether the counter moves while one watches;
 //! - fences: one document for each writer, which each of its transactions writes to. Taking the lock over removes them,
-//!   so that a holder who only seemed dead cannot commit any more.
+//!   so that a holder who only seemed dead cannot commit any more. A fence also names its writer's session: a transaction
+//!   outlives its program, and would keep whoever takes over waiting until the server gives it up, after a minute.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::{ClientSession, Database};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -91,6 +92,7 @@ impl Held {
                 break;
             }
         }
+        end_sessions(&connection, &lock).await;
         // From here on no transaction of an earlier holder can commit; one that is under way is waited for.
         lock.delete_many(doc! { "_id": { "$regex": "^writer-" } }).await.map_err(failed)?;
         let heart = tokio::spawn(beat(lock.clone(), application));
@@ -111,6 +113,38 @@ impl Drop for Held {
 /// The name of a run's connections in the server's list.
 fn application(id: Uuid) -> String {
     format!("v1v2 run {id}")
+}
+
+/// Ends the transactions that an earlier holder has left open. Everybody may end their own user's sessions; those of
+/// another user have to be waited for.
+async fn end_sessions(connection: &MongoDb, lock: &mongodb::Collection<Document>) {
+    let sessions: Result<Vec<Document>, _> = match lock.find(doc! { "session": { "$exists": true } }).await {
+        Ok(cursor) => cursor.try_collect().await,
+        Err(error) => Err(error),
+    };
+    let sessions = sessions.unwrap_or_default();
+    let sessions: Vec<Bson> = sessions.iter().filter_map(|fence| fence.get("session").cloned()).collect();
+    if !sessions.is_empty() {
+        drop(connection.database.run_command(doc! { "killSessions": sessions }).await);
+    }
+}
+
+/// Writes a writer's session into its fence, before the first transaction; false if the fence is gone.
+pub async fn name_session(
+    shared: &Shared,
+    database: &Database,
+    (run, writer): (i32, usize),
+    session: &ClientSession,
+) -> Result<bool> {
+    let named = database
+        .collection::<Document>(LOCK)
+        .update_one(
+            doc! { "_id": fence(writer), "run": run },
+            doc! { "$set": { "session": session.id().clone() } },
+        )
+        .await
+        .map_err(|error| shared.failed(&error))?;
+    Ok(named.matched_count == 1)
 }
 
 async fn beat(lock: mongodb::Collection<Document>, application: String) {
@@ -241,6 +275,13 @@ impl target::Held for Held {
         rollback::find_run(&self.shared, self.database(), id).await
     }
 
+    async fn give_up(self: Box<Self>) {
+        let ours = doc! { "_id": "run", "application": application(self.id) };
+        let lock = self.database().collection::<Document>(LOCK);
+        // If this fails, the lock is taken over as that of a dead holder.
+        drop(lock.delete_one(ours).await);
+    }
+
     async fn begin(self: Box<Self>, record: &RunRecord) -> Result<Box<dyn target::RunLock>> {
         let shared = self.shared.clone();
         let failed = |error: mongodb::error::Error| shared.failed(&error);
@@ -268,14 +309,17 @@ impl target::Held for Held {
         }
         runs.insert_one(document).await.map_err(failed)?;
         let lock = self.database().collection::<Document>(LOCK);
-        let ours = doc! { "_id": "run", "application": application(self.id) };
-        let marked = lock.update_one(ours, doc! { "$set": { "run": number } }).await.map_err(failed)?;
-        if marked.matched_count != 1 {
-            return Err(lost(&shared.place));
-        }
+        // Fences first: whoever takes over removes them after it has marked the lock as its own, so if the mark below is
+        // ours, fences that stood before it are either there or gone for good.
         let writers = shared.settings.writers.max(1);
         let fences = (0..writers).map(|writer| doc! { "_id": fence(writer), "run": number, "chunks": 0_i64 });
         lock.insert_many(fences).await.map_err(failed)?;
+        let ours = doc! { "_id": "run", "application": application(self.id) };
+        let marked = lock.update_one(ours, doc! { "$set": { "run": number } }).await.map_err(failed)?;
+        if marked.matched_count != 1 {
+            lock.delete_many(doc! { "run": number, "_id": { "$ne": "run" } }).await.map_err(failed)?;
+            return Err(lost(&shared.place));
+        }
         Ok(Box::new(RunLock { held: *self, run }))
     }
 }

@@ -18,6 +18,7 @@ mod number;
 mod overview;
 mod plain;
 mod raw;
+mod references;
 mod rollback;
 mod session;
 mod shape;

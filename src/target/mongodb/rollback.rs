@@ -6,10 +6,13 @@
 //! An account's document goes with the row that created it, once no role is left in it but that row's own; a role goes
 //! from the array wherever it is found unchanged, so accounts of earlier runs lose what this run gave them and stay.
 //!
+//! MongoDB has no foreign keys that would refuse, so what stays keeps what it needs: a row whose document stays keeps its account,
+//! and a document that others still refer to, be they the application's own, stays and is listed, too.
+//!
 //! An entity is taken back in chunks, last entity first, each chunk's documents and ledger lines in one transaction, so
 //! that a rollback that was killed goes on when it is run again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
@@ -17,7 +20,8 @@ use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::{ClientSession, Database};
 
 use super::document::digest;
-use super::lock::{fence, lost};
+use super::lock::{fence, lost, name_session};
+use super::references::referred;
 use super::session::{CONFLICTS, ENTITIES, LEDGER, LOCK, RUNS, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
 use super::writer::{ATTEMPTS, backoff};
@@ -85,9 +89,18 @@ pub async fn rollback(
     let failed = |error: mongodb::error::Error| shared.failed(&error);
     let mut result = RolledBack::of(run);
     let mut session = connection.client.start_session().await.map_err(failed)?;
+    if !name_session(shared, &connection.database, (own, 0), &session).await? {
+        return Err(lost(&shared.place));
+    }
     for entity in plan.entities.iter().rev() {
-        let chunk =
-            Chunk { shared, database: &connection.database, entity, shapes: shapes(entity), own, run };
+        let shapes = shapes(entity);
+        let mut needed = HashMap::new();
+        for Shape { collection, .. } in &shapes {
+            // Whatever could refer to them and is of this run has gone already.
+            let ids = referred(&connection.database, plan, entity, collection).await.map_err(failed)?;
+            needed.insert(*collection, ids);
+        }
+        let chunk = Chunk { shared, database: &connection.database, entity, shapes, needed, own, run };
         // Chunks go from the last key to the first; what stays behind is not looked at twice.
         let mut below = Bson::MaxKey;
         loop {
@@ -132,6 +145,8 @@ impl From<mongodb::error::Error> for Fault {
 struct Taken {
     removed: Vec<(String, u64)>,
     kept: Vec<(String, String)>,
+    /// The accounts of rows whose own documents stay.
+    accounts: HashSet<String>,
 }
 
 struct Chunk<'c> {
@@ -139,6 +154,8 @@ struct Chunk<'c> {
     database: &'c Database,
     entity: &'c Entity,
     shapes: Vec<Shape<'c>>,
+    /// The ids of documents that other entities' documents refer to, by collection.
+    needed: HashMap<&'c str, HashSet<String>>,
     own: i32,
     run: RunName,
 }
@@ -211,10 +228,13 @@ impl Chunk<'_> {
         }
         let mut taken = Taken::default();
         for (number, shape) in self.shapes.iter().enumerate().rev() {
+            if shape.growing.is_empty() {
+                self.take_documents(session, lines, (number, shape), &mut taken).await?;
+            }
+        }
+        for (number, shape) in self.shapes.iter().enumerate().rev() {
             if !shape.growing.is_empty() {
                 self.take_accounts(session, lines, (number, shape), &mut taken).await?;
-            } else {
-                self.take_documents(session, lines, (number, shape), &mut taken).await?;
             }
         }
         let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id")).collect();
@@ -248,21 +268,24 @@ impl Chunk<'_> {
             Some(Fill::Account(AccountField::Id)) => "accountId",
             _ => "targetId",
         };
-        let expected: HashMap<String, u64> = lines
+        let expected: HashMap<String, (u64, &RawDocumentBuf)> = lines
             .iter()
             .filter(|line| is_written(line))
-            .filter_map(|line| Some((id_text(at(line, by)?), digests(line).0.get(number).copied()?)))
-            .filter(|(_, digest)| *digest != 0)
+            .filter_map(|line| Some((id_text(at(line, by)?), (digests(line).0.get(number).copied()?, line))))
+            .filter(|(_, (digest, _))| *digest != 0)
             .collect();
         let found = self.find(session, shape.collection, lines, by).await?;
         let mut gone = Vec::new();
         for document in &found {
             let Some(id) = at(document, "_id") else { continue };
             let text = id_text(id);
-            match expected.get(&text) {
-                Some(expected) if *expected == digest(document, &[]) => gone.extend(bson_at(document, "_id")),
-                Some(_) => taken.kept.push((shape.collection.to_owned(), text)),
-                None => {}
+            let Some((expected, line)) = expected.get(&text) else { continue };
+            let is_needed = self.needs(shape.collection, &text) || taken.accounts.contains(&text);
+            if *expected == digest(document, &[]) && !is_needed {
+                gone.extend(bson_at(document, "_id"));
+            } else {
+                taken.kept.push((shape.collection.to_owned(), text));
+                taken.accounts.extend(at(line, "accountId").map(id_text));
             }
         }
         let removed = self.delete(session, shape.collection, doc! { "_id": { "$in": gone } }).await?;
@@ -291,6 +314,10 @@ impl Chunk<'_> {
             let Some(id) = at(&document, "_id") else { continue };
             let text = id_text(id);
             let Some(lines) = by_account.get(&text) else { continue };
+            if taken.accounts.contains(&text) {
+                taken.kept.push((shape.collection.to_owned(), text));
+                continue;
+            }
             let founder =
                 lines.iter().find(|line| text_at(line, "outcome") == Some(Outcome::Migrated.letter()));
             let mut given: Vec<u64> = lines.iter().flat_map(|line| digests(line).1).collect();
@@ -315,7 +342,7 @@ impl Chunk<'_> {
             }
             let untouched = founder
                 .is_some_and(|line| digests(line).0.get(number).copied() == Some(digest(&document, growing)));
-            if untouched && !others && given.is_empty() {
+            if untouched && !others && given.is_empty() && !self.needs(shape.collection, &text) {
                 gone.extend(bson_at(&document, "_id"));
                 continue;
             }
@@ -335,6 +362,11 @@ impl Chunk<'_> {
         let path = growing.first().map_or_else(String::new, |path| format!("{}.{path}", shape.collection));
         taken.removed.push((path, roles));
         Ok(())
+    }
+
+    /// Whether documents of other entities refer to this one.
+    fn needs(&self, collection: &str, id: &str) -> bool {
+        self.needed.get(collection).is_some_and(|ids| ids.contains(id))
     }
 
     async fn find(

@@ -23,6 +23,7 @@ use rand::RngExt;
 
 use super::document::{Documents, Pushes, assemble};
 use super::ledger::{LineShape, line_id};
+use super::lock;
 use super::session::{CONFLICTS, LEDGER, LOCK, Shared, raw};
 use crate::connect::transaction_options;
 use crate::error::mongodb::{
@@ -54,6 +55,12 @@ const OLD: Duration = Duration::from_secs(50);
 
 /// Documents of one command: the server accepts 48 MB in one message, but a command's own document must stay below 16 MB.
 const COMMAND_BYTES: usize = 8 * 1024 * 1024;
+
+/// Documents, or updates, that the server accepts in one command (`maxWriteBatchSize`).
+const COMMAND_DOCUMENTS: usize = 100_000;
+
+/// What an update costs beside its filter and its element, in bytes: names, lengths and the document around it.
+const UPDATE_BYTES: usize = 64;
 
 /// What a writer does with a transaction that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +180,7 @@ impl Writer {
         let entity = &plan.entities[batch.entity];
         let documents = assemble(batch, entity, |row| part.contains(&row));
         if self.session.is_none() {
-            let opened = self.open().await.map_err(Failure::Transient)?;
+            let opened = self.open().await?;
             self.session = Some(opened);
         }
         let Some((database, session)) = &mut self.session else {
@@ -202,10 +209,18 @@ impl Writer {
         }
     }
 
-    async fn open(&self) -> Result<(Database, ClientSession)> {
-        let connection = self.shared.connection().await?;
-        let session = connection.client.start_session().await.map_err(|error| self.shared.failed(&error))?;
-        Ok((connection.database.clone(), session))
+    async fn open(&self) -> Result<(Database, ClientSession), Failure> {
+        let connection = self.shared.connection().await.map_err(Failure::Transient)?;
+        let database = connection.database.clone();
+        let session = connection.client.start_session().await;
+        let session = session.map_err(|error| Failure::Transient(self.shared.failed(&error)))?;
+        if let Ending::Commit(fence) = self.ending {
+            let named = lock::name_session(&self.shared, &database, (self.run, fence), &session).await;
+            if !named.map_err(Failure::Transient)? {
+                return Err(Failure::Fatal(lock::lost(&self.shared.place)));
+            }
+        }
+        Ok((database, session))
     }
 
     /// Whether the ledger has the part's lines of this run: they were written in one transaction, so one stands for all.
@@ -274,7 +289,7 @@ impl Transaction<'_> {
     /// Writes to this writer's own fence. Whoever takes the lock over removes all fences first: that waits for
     /// transactions under way, and those that come later find no fence.
     async fn pass_fence(&mut self, fence: usize) -> Result<(), Failure> {
-        let filter = doc! { "_id": super::lock::fence(fence), "run": self.run };
+        let filter = doc! { "_id": lock::fence(fence), "run": self.run };
         let passed = self
             .database
             .collection::<Document>(LOCK)
@@ -285,7 +300,7 @@ impl Transaction<'_> {
         if passed.matched_count == 1 {
             return Ok(());
         }
-        Err(Failure::Fatal(super::lock::lost(self.place)))
+        Err(Failure::Fatal(lock::lost(self.place)))
     }
 
     async fn records(&mut self, documents: &Documents) -> Result<(), Failure> {
@@ -311,7 +326,7 @@ impl Transaction<'_> {
             let mut size = 0;
             for (row, document) in documents {
                 size += document.as_bytes().len();
-                if size > COMMAND_BYTES && !rows.is_empty() {
+                if (size > COMMAND_BYTES || rows.len() == COMMAND_DOCUMENTS) && !rows.is_empty() {
                     break;
                 }
                 list.push(*document);
@@ -327,33 +342,41 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Adds elements to arrays of documents that exist.
+    /// Adds elements to arrays of documents that exist, in as few commands as they fit into.
     async fn push(&mut self, pushes: &Pushes) -> Result<(), Failure> {
-        let mut rows = Vec::with_capacity(pushes.len());
-        let mut updates = RawArrayBuf::new();
         let field = mongodb::bson::raw::CString::try_from(pushes.field.as_str())
             .map_err(|_| Failure::Fatal(Error::failed("an array's name holds a NUL")))?;
-        for push in pushes.iter() {
-            rows.push(push.row);
-            let mut element = RawDocumentBuf::new();
-            element.append(&field, push.element);
-            updates.push(rawdoc! { "q": push.filter.to_owned(), "u": { "$push": element } });
-        }
-        let mut command = RawDocumentBuf::new();
-        command.append(cstr!("update"), pushes.collection.as_str());
-        command.append(cstr!("ordered"), true);
-        command.append(cstr!("updates"), updates);
-        let found = self.run(&pushes.collection, command, &rows).await?;
-        if self.real && found != rows.len() as u64 {
-            return Err(Failure::Fatal(
-                Error::failed(format!(
-                    "{}: {} accounts that got a further role are not in {} any more",
-                    self.place,
-                    rows.len() as u64 - found.min(rows.len() as u64),
-                    pushes.collection
-                ))
-                .help("somebody removed them during the run: run the same command again"),
-            ));
+        let mut open = pushes.iter().peekable();
+        while open.peek().is_some() {
+            let (mut rows, mut updates, mut size) = (Vec::new(), RawArrayBuf::new(), 0);
+            while let Some(push) = open.peek() {
+                size +=
+                    push.filter.as_bytes().len() + push.element.as_bytes().len() + field.len() + UPDATE_BYTES;
+                if (size > COMMAND_BYTES || rows.len() == COMMAND_DOCUMENTS) && !rows.is_empty() {
+                    break;
+                }
+                let mut element = RawDocumentBuf::new();
+                element.append(&field, push.element);
+                updates.push(rawdoc! { "q": push.filter.to_owned(), "u": { "$push": element } });
+                rows.push(push.row);
+                open.next();
+            }
+            let mut command = RawDocumentBuf::new();
+            command.append(cstr!("update"), pushes.collection.as_str());
+            command.append(cstr!("ordered"), true);
+            command.append(cstr!("updates"), updates);
+            let found = self.run(&pushes.collection, command, &rows).await?;
+            if self.real && found != rows.len() as u64 {
+                return Err(Failure::Fatal(
+                    Error::failed(format!(
+                        "{}: {} accounts that got a further role are not in {} any more",
+                        self.place,
+                        rows.len() as u64 - found.min(rows.len() as u64),
+                        pushes.collection
+                    ))
+                    .help("somebody removed them during the run: run the same command again"),
+                ));
+            }
         }
         Ok(())
     }

@@ -1,0 +1,98 @@
+//! What refers to what. MongoDB has no foreign keys, but the plan knows which fields hold ids of which collection, so that
+//! `validate` finds references that lead nowhere, and `rollback` makes none.
+
+use std::collections::HashSet;
+
+use mongodb::Database;
+use mongodb::bson::{RawBsonRef, RawDocument, doc};
+
+use super::session::{id_text, raw};
+use crate::plan::{AccountField, Entity, Fill, Plan, Scope, When, Write};
+
+/// A field that holds ids of documents of another collection.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Dotted; through arrays too.
+    pub path: String,
+    /// Whose ids they are.
+    pub collection: String,
+}
+
+/// The fields of a write that refer to documents of other collections.
+pub fn references(plan: &Plan, entity: &Entity, write: &Write) -> Vec<Reference> {
+    let accounts = plan.accounts.as_ref().map(|accounts| accounts.table.name.clone());
+    write
+        .columns
+        .iter()
+        .filter_map(|column| {
+            let collection = match &column.fill {
+                Fill::Reference { entity, .. } => own(plan.entities.get(*entity)?)?,
+                Fill::Lookup { lookup, .. } if plan.lookups[*lookup].id == "_id" => {
+                    plan.lookups[*lookup].table.name.clone()
+                }
+                Fill::Account(AccountField::Id) if column.name != "_id" => accounts.clone()?,
+                Fill::Account(AccountField::Scope) => match entity.account.as_ref()?.scope.as_ref()? {
+                    Scope::Own => own(entity)?,
+                    Scope::Reference { entity, .. } => own(plan.entities.get(*entity)?)?,
+                },
+                _ => return None,
+            };
+            let path = match &write.inside {
+                Some(array) => format!("{array}.{}", column.name),
+                None => column.name.clone(),
+            };
+            Some(Reference { path, collection })
+        })
+        .collect()
+}
+
+/// The collection of an entity's own documents.
+fn own(entity: &Entity) -> Option<String> {
+    let owner = entity.writes.iter().find(|write| write.when == When::Row && write.inside.is_none())?;
+    Some(owner.table.name.clone())
+}
+
+/// The ids of a collection's documents to which documents of other entities refer at this moment, as text. Roles do not
+/// count: they are part of an account, and go with it.
+pub async fn referred(
+    database: &Database,
+    plan: &Plan,
+    entity: &Entity,
+    collection: &str,
+) -> mongodb::error::Result<HashSet<String>> {
+    let mut ids = HashSet::new();
+    for other in plan.entities.iter().filter(|other| other.name != entity.name) {
+        for write in other.writes.iter().filter(|write| matches!(write.when, When::Row | When::Each(_))) {
+            for Reference { path, .. } in
+                references(plan, other, write).iter().filter(|of| of.collection == collection)
+            {
+                let documents = raw(database, &write.table.name);
+                let mut cursor =
+                    documents.find(doc! {}).projection(doc! { path: 1 }).batch_size(10_000).await?;
+                while cursor.advance().await? {
+                    each_at(cursor.current(), path, &mut |id| ids.extend([id_text(id)]));
+                }
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Hands on the values at a dotted path, through arrays; null is no value.
+pub fn each_at<'d>(document: &'d RawDocument, path: &str, each: &mut impl FnMut(RawBsonRef<'d>)) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    if let Ok(Some(value)) = document.get(first) {
+        each_in(value, rest, each);
+    }
+}
+
+fn each_in<'d>(value: RawBsonRef<'d>, rest: Option<&str>, each: &mut impl FnMut(RawBsonRef<'d>)) {
+    match (value, rest) {
+        (RawBsonRef::Array(array), _) => {
+            array.into_iter().flatten().for_each(|item| each_in(item, rest, each))
+        }
+        (RawBsonRef::Document(document), Some(rest)) => each_at(document, rest, each),
+        (RawBsonRef::Null, _) | (_, Some(_)) => {}
+        (value, None) => each(value),
+    }
+}
