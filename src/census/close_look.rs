@@ -3,7 +3,7 @@
 //! A hash only says that a closer look is needed. Here rows are grouped by the address itself, so two emails with
 //! the same hash are no clash.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::judge::{self, Verdicts};
@@ -43,6 +43,17 @@ pub struct CloseLook {
     persons: Vec<Person>,
 }
 
+/// Rows of one entity.
+#[derive(Debug)]
+pub struct Wanted(HashSet<u64>);
+
+impl Wanted {
+    /// Whether the row with this key is among them.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains(&hash(key))
+    }
+}
+
 impl CloseLook {
     pub(super) fn new(
         rows: Rows,
@@ -73,9 +84,13 @@ impl CloseLook {
         self.wanted.get(next).is_none_or(|row| *row as usize >= range.end)
     }
 
-    /// True if the row that comes next is this one: spares the caller from preparing a name for nothing.
-    pub fn wants(&self, entity: usize, key: &str) -> bool {
-        self.next_row(entity, hash(key)).is_some()
+    /// The rows of an entity that need a close look, by [`Wanted::has`]: so that V1 need not sort all rows again for a
+    /// few of them.
+    pub fn wanted(&self, entity: usize) -> Wanted {
+        let range = self.rows.range(entity);
+        let first = self.wanted.partition_point(|row| (*row as usize) < range.start);
+        let rows = self.wanted[first..].iter().map(|row| *row as usize).take_while(|row| *row < range.end);
+        Wanted(rows.map(|row| self.rows.keys[row]).collect())
     }
 
     /// Adds a row again: the same rows in the same order as in pass 1. Rows that need no close look are passed over.

@@ -282,7 +282,7 @@ fn passes_must_read_the_same_rows() {
     survey.push_raw(0, "t1", Some("a@b.org"), Some("0803 123 4567"));
     survey.push_raw(0, "t2", Some("a@b.org"), None);
     let mut look = survey.clashes();
-    assert!(look.wants(0, "t1") && !look.is_empty() && !look.is_done_with(0) && look.is_done_with(1));
+    assert!(look.wanted(0).has("t1") && !look.is_empty() && !look.is_done_with(0) && look.is_done_with(1));
     look.push(0, "t1", Some("a@b.org"), "Jane Obi");
     assert!(look.decide().unwrap_err().message().starts_with("1 of 2 rows"));
 }

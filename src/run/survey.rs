@@ -16,7 +16,7 @@ use crate::migrator::{EntityIds, Phones};
 use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
 use crate::row::{Row, Rows};
 use crate::settings::{PasswordMode, Settings};
-use crate::source::Snapshot;
+use crate::source::{Snapshot, compare_keys};
 use crate::target::Control;
 
 /// What the survey found.
@@ -75,22 +75,26 @@ pub(super) async fn take(
                 continue;
             }
             let contact = ContactColumns::new(entity, spec);
+            let wanted = close_look.wanted(index);
+            let mut people = Vec::new();
             snapshot
-                .read(&entity.source, Some(&contact.names()), None, async |line| {
+                .scan(&entity.source, &contact.names(), async |line| {
                     let row = contact.parse(line)?;
                     let row = row.row(0);
                     let key = row.text(0).ok_or_else(|| null_key(&entity.name, &entity.source.key))?;
-                    if !close_look.wants(index, &key) {
-                        return Ok(true);
-                    }
-                    let email = contact.text(&row, contact.email);
-                    close_look.push(index, &key, email.as_deref(), &contact.name(&row));
-                    if let Some(password) = contact.text(&row, contact.password).filter(|_| keep) {
-                        stored.push((index, key.into_owned(), password.into_owned()));
+                    if wanted.has(&key) {
+                        let text = |column| contact.text(&row, column).map(std::borrow::Cow::into_owned);
+                        let password = text(contact.password).filter(|_| keep);
+                        people.push((key.into_owned(), text(contact.email), contact.name(&row), password));
                     }
                     Ok(true)
                 })
                 .await?;
+            people.sort_unstable_by(|(a, ..), (b, ..)| compare_keys(entity.source.key_kind, a, b));
+            for (key, email, name, password) in people {
+                close_look.push(index, &key, email.as_deref(), &name);
+                stored.extend(password.map(|password| (index, key, password)));
+            }
         }
     }
     let census = close_look.decide()?;
