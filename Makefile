@@ -4,7 +4,7 @@
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Migrate 2,000 made-up people between throw-away databases, and look
+demo: ## Migrate 2,000 made-up people between throw-away databases, and look (TARGET=mongodb: into MongoDB)
 	@scripts/demo.sh
 
 test: ## Format, lints, all tests, docs, on throw-away databases (what CI runs)
@@ -14,7 +14,7 @@ lint: ## Format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench: ## Benchmarks, on throw-away databases that wait for the disk
+bench: ## Benchmarks, on throw-away databases that wait for the disk (TARGET=mongodb: into MongoDB)
 	@scripts/bench.sh
 
 services: ## Start the throw-away databases and keep them

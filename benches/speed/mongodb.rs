@@ -30,7 +30,7 @@ struct Bench {
 
 /// The server's cache while it is measured. The throw-away server has half a gigabyte, in which transactions of some ten
 /// megabytes are in each other's way; MongoDB's own default is half of the machine's memory.
-const CACHE: &str = "cache_size=4G";
+const CACHE: &str = "cache_size=8G";
 
 /// The throw-away server's own.
 const SMALL_CACHE: &str = "cache_size=512M";

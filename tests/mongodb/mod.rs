@@ -1,6 +1,7 @@
 //! The main job with MongoDB as V2, driven through the real program, judged by what the databases hold.
 
 mod carry;
+mod failover;
 mod ids;
 mod interrupted;
 mod parity;
@@ -47,7 +48,11 @@ impl Job {
 
     /// A V2 that was set up beside a V1 that somebody else fills.
     pub fn over(v1: Database) -> Self {
-        let v2 = MongoDatabase::new();
+        Self::between(v1, MongoDatabase::new())
+    }
+
+    /// The same with a V2 on a server of the test's own.
+    pub fn between(v1: Database, v2: MongoDatabase) -> Self {
         let project = Project::into_mongodb(&v1, &v2)
             .env("V1V2_HASH_MEMORY_KIB", "8")
             .env("V1V2_HASH_ITERATIONS", "1")

@@ -11,6 +11,7 @@ use mongodb::{Client, Database as Handle};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::databases::{Content, Digest, PREFIX, url_of, wait_for};
+use super::mongod::Mongod;
 use super::servers::Server;
 
 /// A MongoDB database of one test, empty at first, dropped when this value is.
@@ -18,6 +19,7 @@ use super::servers::Server;
 pub struct MongoDatabase {
     name: String,
     url: String,
+    client: Client,
 }
 
 impl MongoDatabase {
@@ -27,7 +29,15 @@ impl MongoDatabase {
         drop_leftovers();
         let name = format!("{}{}_{}", *PREFIX, std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let url = url_of(Server::MongoDb.url(), &name);
-        Self { name, url }
+        Self { name, url, client: client().clone() }
+    }
+
+    /// A database of a server that belongs to the test: dropping it is left to the server's end.
+    pub fn on(server: &Mongod, name: &str) -> Self {
+        let url = server.url(name);
+        let connecting = url.clone();
+        let client = wait_for(async move { Client::with_uri_str(&connecting).await }).unwrap();
+        Self { name: name.to_owned(), url, client }
     }
 
     /// The URL, for the program and for connections of the test's own.
@@ -40,9 +50,9 @@ impl MongoDatabase {
         &self.name
     }
 
-    /// The driver's handle. All tests share one client, which lives in the support's own runtime.
+    /// The driver's handle. All tests on the shared server share one client, which lives in the support's own runtime.
     pub fn handle(&self) -> Handle {
-        client().database(&self.name)
+        self.client.database(&self.name)
     }
 
     /// Runs a command; its answer.
@@ -88,7 +98,7 @@ impl MongoDatabase {
 
     /// The names of all databases of the server.
     pub fn databases(&self) -> Vec<String> {
-        let client = client();
+        let client = self.client.clone();
         wait_for(async move { client.list_database_names().await }).unwrap()
     }
 
@@ -133,6 +143,9 @@ impl MongoDatabase {
 
 impl Drop for MongoDatabase {
     fn drop(&mut self) {
+        if !self.url.starts_with(Server::MongoDb.url().split("/?").next().unwrap_or_default()) {
+            return;
+        }
         let handle = self.handle();
         let dropped = wait_for(async move { handle.drop().await });
         if let Err(error) = dropped

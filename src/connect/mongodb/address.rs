@@ -143,10 +143,12 @@ fn wrong(url: &str) -> Error {
         let alone = format!("mongodb://localhost/?{pair}");
         !pair.is_empty() && ConnectionString::parse(alone).is_err()
     };
-    match pairs.filter(|pair| pair.contains('=')).find(bad).and_then(|pair| pair.split('=').next()) {
+    // A `?` in an unescaped password makes the rest of it look like a parameter: only what is a name may be shown.
+    let is_name = |key: &&str| key.chars().all(|c| c.is_ascii_alphabetic());
+    let key = pairs.filter(|pair| pair.contains('=')).find(bad).and_then(|pair| pair.split('=').next());
+    match key.filter(is_name) {
         Some(key) => Error::usage(format!(
-            "the URL of V2 has a parameter that MongoDB's driver does not accept: {}",
-            key.escape_debug()
+            "the URL of V2 has a parameter that MongoDB's driver does not accept: {key}"
         ))
         .help("correct it or leave it out"),
         None => Error::usage("the URL of V2 is not a connection URL of MongoDB").help(example),
@@ -214,5 +216,17 @@ mod tests {
         assert_eq!(login("mongodb://localhost/school"), None);
         assert_eq!(login("mongodb://me:x@localhost/school").as_deref(), Some("school"));
         assert_eq!(login("mongodb://me:x@localhost/school?authSource=admin").as_deref(), Some("admin"));
+    }
+
+    #[test]
+    fn a_password_that_looks_like_a_parameter_is_not_shown() {
+        for url in [
+            "mongodb://me:a/school?b:CANARY@localhost/?replicaSet=x",
+            "mongodb:/school?me:CANARY@localhost/?replicaSet=x",
+        ] {
+            let error = wrong(url);
+            assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+        }
+        assert!(wrong("mongodb://localhost/school?w=many%20&tlsCAFile").message().contains("URL of V2"));
     }
 }

@@ -41,6 +41,10 @@ pub const ATTEMPTS: u32 = 16;
 /// Rows that a chunk may lose one by one before it is split in halves.
 const LOST_ONE_BY_ONE: u32 = 3;
 
+/// How long trouble that goes away by itself is waited for, from its first sign. Without a primary each attempt waits for one
+/// by itself, so attempts alone are no measure.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Conflicts after which a chunk is split in halves. Chunks have nothing in common that they could clash over, so it is
 /// the server's cache that is too small for them.
 const CONFLICTS_BEFORE_SPLIT: u32 = 2;
@@ -116,6 +120,7 @@ impl Writer {
         part: Range<u32>,
     ) -> Result<Option<(Range<u32>, Range<u32>)>> {
         let (mut attempt, mut lost) = (0, 0);
+        let mut trouble: Option<Instant> = None;
         loop {
             let began = Instant::now();
             let Err(failure) = self.transaction(batch, &part).await else { return Ok(None) };
@@ -156,9 +161,11 @@ impl Writer {
                 }
                 Failure::Transient(error) | Failure::Conflict(error) => {
                     attempt += 1;
-                    if attempt >= ATTEMPTS {
+                    let since = *trouble.get_or_insert(began);
+                    if attempt >= ATTEMPTS || since.elapsed() > PATIENCE {
+                        let seconds = since.elapsed().as_secs();
                         return Err(error.help(format!(
-                            "it was tried {ATTEMPTS} times; run the same command again later"
+                            "it was tried {attempt} times in {seconds} s; run the same command again later"
                         )));
                     }
                     tracing::warn!(entity = %batch.name, attempt, "the chunk is tried again: {}", error.message());
