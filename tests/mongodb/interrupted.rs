@@ -109,3 +109,24 @@ fn a_holder_that_lost_its_lock_cannot_write_any_more() {
     job.run(&["validate", "--compare-counts"]).expect(0);
     assert_eq!(job.v2.find("v1v2_lock", doc! {}), Vec::<mongodb::bson::Document>::new());
 }
+
+#[test]
+fn a_user_with_no_more_than_it_needs_takes_over_at_once_too() {
+    let job = Job::new(200, &[]);
+    let user = job.v2.name().to_owned();
+    let role = doc! { "role": "readWrite", "db": &user };
+    job.v2.run(doc! { "createUser": &user, "pwd": "sesame", "roles": [role] });
+    let (_, rest) = job.v2.url().split_once('@').unwrap();
+    let url =
+        format!("mongodb://{user}:sesame@{rest}").replace("authSource=admin", &format!("authSource={user}"));
+    let job = Job { project: job.project.env("V2_DATABASE_URL", &url), ..job };
+    let mut running = job.project.spawn(&slow_run());
+    assert!(running.wait_until(|_| job.count("v1v2_ledger") > 0));
+    assert!(running.signal("KILL"), "the holder was still at work");
+    running.wait();
+    let next = job.migrate(&["--passwords", "generate"], 0);
+    assert!(next.took < Duration::from_secs(20), "{:?}", next.took);
+    job.run(&["validate", "--compare-counts"]).expect(0);
+    job.run(&["rollback", "--force"]).expect(0);
+    job.v2.run(doc! { "dropUser": &user });
+}

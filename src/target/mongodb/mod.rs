@@ -22,6 +22,7 @@ mod references;
 mod rollback;
 mod session;
 mod shape;
+mod transaction;
 mod trial;
 mod value;
 mod writer;
