@@ -36,6 +36,20 @@ fn everybody_is_carried_over_and_accounted_for() {
         assert_eq!(text(roles.last().unwrap().as_document().unwrap().get("role")), "PARENT");
         assert_eq!(roles.len(), 2);
     }
+    // The aggregation of docs/mongodb.md.
+    let n = |outcome: &str| doc! { "$sum": { "$cond": [{ "$eq": ["$outcome", outcome] }, 1, 0] } };
+    let group = doc! {
+        "_id": "$_id.e", "migrated": n("m"), "merged": n("g"), "skipped": n("s"), "rejected": n("r"), "rows": { "$sum": 1 },
+    };
+    let answer =
+        job.v2.run(doc! { "aggregate": "v1v2_ledger", "pipeline": [{ "$group": group }], "cursor": {} });
+    for of in answer.get_document("cursor").unwrap().get_array("firstBatch").unwrap() {
+        let of = of.as_document().unwrap();
+        let number = |field: &str| of.get_i32(field).unwrap();
+        let accounted: i32 = ["migrated", "merged", "skipped", "rejected"].map(number).iter().sum();
+        assert_eq!(accounted, number("rows"));
+        assert_eq!(number("rows") as u64, job.count(of.get_str("_id").unwrap()), "{of}");
+    }
     job.run(&["validate", "--compare-counts"]).expect(0);
     let status = job.run(&["status"]).expect(0);
     assert!(status.stdout.contains("students") && status.stdout.contains("done"), "{}", status.stdout);

@@ -7,7 +7,7 @@ use mongodb::bson::doc;
 use super::{Job, text};
 
 /// Slow enough to be caught in the middle: each chunk waits for its commit.
-const SLOW: &[&str] = &["--batch-size", "3", "--passwords", "generate"];
+const SLOW: &[&str] = &["--batch-size", "1", "--writers", "1", "--passwords", "generate"];
 
 fn slow_run() -> Vec<&'static str> {
     [&["migrate", "--force"], SLOW].concat()
@@ -15,7 +15,7 @@ fn slow_run() -> Vec<&'static str> {
 
 #[test]
 fn a_killed_run_goes_on_and_ends_like_an_undisturbed_one() {
-    let job = Job::new(300, &["--orphans"]).in_bulk();
+    let job = Job::new(200, &["--orphans"]).in_bulk();
     job.migrate(SLOW, 3);
     let (expected, structure) = (job.result(), job.structure());
     let (job, _undisturbed) = job.another_v2();
@@ -23,7 +23,7 @@ fn a_killed_run_goes_on_and_ends_like_an_undisturbed_one() {
     // Each attempt gets a little further than the one before.
     for attempt in 1..=40_u64 {
         let mut running = job.project.spawn(&slow_run());
-        std::thread::sleep(Duration::from_millis(100 + 60 * attempt));
+        std::thread::sleep(Duration::from_millis(200 + 150 * attempt));
         if running.signal("KILL") && running.wait().signal() == Some(9) {
             kills += 1;
             partly += u32::from(job.count("v1v2_ledger") > 0);
@@ -93,7 +93,7 @@ fn a_holder_that_lost_its_lock_cannot_write_any_more() {
     // What somebody does who takes the lock over: first the document, then the fences.
     let theirs = doc! { "$set": { "application": "v1v2 run of somebody else", "holder": "somebody else" } };
     assert_eq!(job.update("v1v2_lock", doc! { "_id": "run" }, theirs), 1);
-    assert_eq!(job.remove("v1v2_lock", doc! { "_id": { "$ne": "run" } }), 2);
+    assert_eq!(job.remove("v1v2_lock", doc! { "_id": { "$ne": "run" } }), 1);
     let written = job.count("v1v2_ledger");
     assert!(
         written < job.v1.one("select count(*) from \"Student\"").parse::<u64>().unwrap(),
@@ -108,4 +108,25 @@ fn a_holder_that_lost_its_lock_cannot_write_any_more() {
     job.migrate(SLOW, 0);
     job.run(&["validate", "--compare-counts"]).expect(0);
     assert_eq!(job.v2.find("v1v2_lock", doc! {}), Vec::<mongodb::bson::Document>::new());
+}
+
+#[test]
+fn a_user_with_no_more_than_it_needs_takes_over_at_once_too() {
+    let job = Job::new(200, &[]);
+    let user = job.v2.name().to_owned();
+    let role = doc! { "role": "readWrite", "db": &user };
+    job.v2.run(doc! { "createUser": &user, "pwd": "sesame", "roles": [role] });
+    let (_, rest) = job.v2.url().split_once('@').unwrap();
+    let url =
+        format!("mongodb://{user}:sesame@{rest}").replace("authSource=admin", &format!("authSource={user}"));
+    let job = Job { project: job.project.env("V2_DATABASE_URL", &url), ..job };
+    let mut running = job.project.spawn(&slow_run());
+    assert!(running.wait_until(|_| job.count("v1v2_ledger") > 0));
+    assert!(running.signal("KILL"), "the holder was still at work");
+    running.wait();
+    let next = job.migrate(&["--passwords", "generate"], 0);
+    assert!(next.took < Duration::from_secs(20), "{:?}", next.took);
+    job.run(&["validate", "--compare-counts"]).expect(0);
+    job.run(&["rollback", "--force"]).expect(0);
+    job.v2.run(doc! { "dropUser": &user });
 }

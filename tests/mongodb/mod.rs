@@ -11,8 +11,6 @@ mod undo;
 mod validate;
 mod values;
 
-use std::collections::BTreeMap;
-
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Bson, Document, doc};
 
@@ -161,15 +159,6 @@ impl Job {
     pub fn keys(&self, table: &str) -> Vec<String> {
         let rows = self.v1.rows(&format!("select id from \"{table}\" order by id collate \"C\""));
         rows.into_iter().map(|mut row| row[0].take().unwrap()).collect()
-    }
-
-    /// Numbers of outcomes in the ledger, by letter.
-    pub fn outcomes(&self, entity: &str) -> BTreeMap<String, usize> {
-        let mut outcomes = BTreeMap::new();
-        for line in self.v2.find("v1v2_ledger", doc! { "_id.e": entity }) {
-            *outcomes.entry(text(line.get("outcome"))).or_default() += 1;
-        }
-        outcomes
     }
 }
 

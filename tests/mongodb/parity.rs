@@ -317,8 +317,7 @@ fn compare(postgres_v2: &Database, job: &Job) {
             codes.insert(text(document.get("_id")), text(document.get("code")));
         }
     }
-    let lines =
-        |records: &Records| records.iter().map(|(_, fields)| format!("{fields:?}")).collect::<Vec<_>>();
+    let lines = |records: &Records| records.values().map(|fields| format!("{fields:?}")).collect::<Vec<_>>();
     for (name, theirs) in postgres(postgres_v2) {
         assert!(!theirs.is_empty(), "{name}");
         same(name, &lines(&theirs), &lines(&collection(job, name, &codes)));

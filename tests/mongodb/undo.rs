@@ -147,13 +147,13 @@ fn what_others_refer_to_stays() {
 
 #[test]
 fn a_killed_rollback_goes_on() {
-    let job = Job::new(2_500, &[]);
+    let job = Job::new(1_500, &[]);
     let before = job.whole();
     job.migrate(&["--skip-validation"], 0);
     let mut kills = 0;
     for attempt in 1..=30_u64 {
         let mut running = job.project.spawn(&["rollback", "--force"]);
-        std::thread::sleep(Duration::from_millis(150 + 50 * attempt));
+        std::thread::sleep(Duration::from_millis(150 + 100 * attempt));
         if running.signal("KILL") && running.wait().signal() == Some(9) {
             kills += 1;
         } else {

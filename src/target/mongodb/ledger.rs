@@ -5,10 +5,11 @@
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
+use super::document::Documents;
 use super::session::{at, id};
 use crate::ledger::{Known, Line, Outcome};
 use crate::migrator::Note;
-use crate::plan::{BsonKind, KeyKind};
+use crate::plan::{AccountField, BsonKind, Entity, Fill, KeyKind, Plan, When};
 
 /// The largest source row, in bytes, that a reject keeps: its line, which must stay below 16 MiB, has a reason and a key beside it.
 const MAX_SOURCE_ROW: usize = 15 * 1024 * 1024;
@@ -124,6 +125,73 @@ impl LineShape {
             document.insert("detail", detail);
         }
         document
+    }
+}
+
+/// How an entity's ledger lines are written.
+pub fn shape(plan: &Plan, entity: &Entity) -> LineShape {
+    LineShape {
+        entity: entity.name.to_string(),
+        key: entity.source.key_kind,
+        account: account_kind(plan),
+        target: kind_of(entity, When::Row, &Fill::Id),
+    }
+}
+
+/// What ids of accounts are in V2.
+fn account_kind(plan: &Plan) -> BsonKind {
+    let account = plan.entities.iter().find(|entity| entity.account.is_some());
+    account.map_or(BsonKind::Uuid, |entity| kind_of(entity, When::Account, &Fill::Account(AccountField::Id)))
+}
+
+fn kind_of(entity: &Entity, when: When, fill: &Fill) -> BsonKind {
+    let columns = entity.writes.iter().filter(|write| write.when == when).flat_map(|write| &write.columns);
+    let column = columns.into_iter().find(|column| column.fill == *fill);
+    column.and_then(|column| column.bson.as_ref()).map_or(BsonKind::Uuid, |bson| bson.kind.clone())
+}
+
+/// The digests of what each row wrote.
+pub struct Digests {
+    /// Collections with documents of their own.
+    shapes: usize,
+    /// (row, shape, digest)
+    documents: Vec<(u32, usize, u64)>,
+    /// (row, digest)
+    elements: Vec<(u32, u64)>,
+}
+
+impl Digests {
+    /// The digests of a part of a chunk.
+    pub fn of(documents: &Documents) -> Self {
+        let mut this = Self { shapes: documents.inserts.len(), documents: Vec::new(), elements: Vec::new() };
+        for (shape, inserts) in documents.inserts.iter().enumerate() {
+            for insert in inserts.iter() {
+                this.documents.push((insert.row, shape, insert.digest));
+                this.elements.extend(insert.elements.iter().map(|&digest| (insert.row, digest)));
+            }
+        }
+        for pushes in &documents.pushes {
+            this.elements.extend(pushes.iter().map(|push| (push.row, push.digest)));
+        }
+        this.documents.sort_unstable();
+        this.elements.sort_by_key(|(row, _)| *row);
+        this
+    }
+
+    /// The number of collections with documents of their own; eight bytes for each of them, in the order of the entity's
+    /// writes (zeros where the row wrote none); then eight for each element that it added to an account's array.
+    pub fn of_row(&self, row: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 1 + 8 * self.shapes];
+        bytes[0] = u8::try_from(self.shapes).unwrap_or(u8::MAX);
+        let first = self.documents.partition_point(|(of, ..)| *of < row);
+        for (_, shape, digest) in self.documents[first..].iter().take_while(|(of, ..)| *of == row) {
+            bytes[1 + 8 * shape..9 + 8 * shape].copy_from_slice(&digest.to_be_bytes());
+        }
+        let first = self.elements.partition_point(|(of, _)| *of < row);
+        for (_, digest) in self.elements[first..].iter().take_while(|(of, _)| *of == row) {
+            bytes.extend(digest.to_be_bytes());
+        }
+        bytes
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Database};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -198,11 +199,14 @@ async fn is_connected(connection: &MongoDb, ours: &str, theirs: &str, lock: &Doc
     connection.replica_set.as_ref()?;
     let list = async |all_users: bool| {
         let stages = [
-            doc! { "$currentOp": { "allUsers": all_users, "idleConnections": true } },
+            // Without idle sessions: transactions that a dead program has left open stand there for a minute, under its name.
+            doc! { "$currentOp": { "allUsers": all_users, "idleConnections": true, "idleSessions": false } },
             doc! { "$match": { "appName": { "$in": [ours, theirs] } } },
             doc! { "$group": { "_id": "$appName" } },
         ];
-        let found = connection.client.database("admin").aggregate(stages).await?;
+        let admin = connection.client.database("admin");
+        // The server refuses to list its operations with the connection's own read concern, majority.
+        let found = admin.aggregate(stages).read_concern(ReadConcern::local()).await?;
         found.try_collect::<Vec<Document>>().await
     };
     let (found, everybody) = match list(true).await {

@@ -1,4 +1,4 @@
-//! MongoDB as V2. Start with [`writer`]: how a chunk is written, and what happens when the database refuses.
+//! MongoDB as V2. Start with `writer`: how a chunk is written, and what happens when the database refuses.
 //!
 //! The engine converts a row once, whatever V2 is. What is left to do for MongoDB is to give the text of each field its BSON
 //! type, to nest the fields, and to say which rows BSON cannot hold ([`document`]).
@@ -22,6 +22,7 @@ mod references;
 mod rollback;
 mod session;
 mod shape;
+mod transaction;
 mod trial;
 mod value;
 mod writer;

@@ -36,7 +36,8 @@ impl Serialize for Plain<'_> {
                     serializer.collect_str(&format_args!("\\x{hex}"))
                 }
             },
-            // Decimals, ObjectIds, NaN and the infinities; nothing else is ever made from a value of Postgres.
+            Bson::ObjectId(id) => serializer.serialize_str(&id.to_hex()),
+            // Decimals, NaN and the infinities; nothing else is ever made from a value of Postgres.
             other => serializer.collect_str(other),
         }
     }
