@@ -2,15 +2,16 @@
 //!
 //! Two things together: an advisory lock, which the server takes away when the holder's connection dies, and the row
 //! in `v1v2.lock`, which says who it is and which every chunk's transaction checks. So a run whose connection was
-//! lost cannot go on writing once another one has begun.
+//! lost cannot go on writing once another one has taken the lock.
 
 use async_trait::async_trait;
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{bulk, rollback};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
+use crate::ledger::literal;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
@@ -46,6 +47,7 @@ impl Held {
         if !locked {
             return Err(held(&mut connection, place).await?);
         }
+        fence_off(&mut connection, place).await?;
         Ok(Self { connection, place: place.to_owned() })
     }
 }
@@ -136,6 +138,28 @@ impl target::RunLock for RunLock {
         .map_err(|error| Error::database(place, &error))?;
         self.connection.close().await.map_err(|error| Error::database(place, &error))
     }
+}
+
+/// A holder that lost the advisory lock with its connection may still have writers. After this none of their
+/// transactions can begin, and those that were under way have ended, so what is read from now on stays true. It takes a
+/// lock on the table: writers share the row, and a queue of them would let an update of it starve.
+async fn fence_off(connection: &mut PgConnection, place: &str) -> Result<()> {
+    let sql = format!(
+        "begin; lock table v1v2.lock in exclusive mode; \
+         update v1v2.lock set run = null, holder = {}, pid = pg_backend_pid(), since = clock_timestamp(); commit",
+        literal(&holder())
+    );
+    let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await else { return Ok(()) };
+    let error = Error::database(place, &error);
+    if error.sqlstate() == Some("55P03") {
+        return Err(Error::refused(format!(
+            "{place}: an earlier run lost its lock, and one of its chunks is still being written"
+        ))
+        .help(
+            "run the same command again in a moment, or end that program; lock_timeout says how long to wait",
+        ));
+    }
+    Err(error)
 }
 
 /// Refuses a V2 that `setup` has not prepared.
