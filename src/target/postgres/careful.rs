@@ -119,6 +119,8 @@ fn refused(error: &sqlx::Error) -> Reject {
         "22P02" | "22007" | "22008" => "a value does not have the form of its column's type",
         "22021" => "a text has bytes that are not valid in V2's encoding",
         "22P05" => "a text has a character that V2's encoding lacks",
+        "54000" => "a value is too long for an index",
+        "P0001" => "a trigger of V2 refused the row",
         _ => "V2 refused the row",
     };
     let constraint = database.constraint().map(|name| format!(" (constraint {name})")).unwrap_or_default();
