@@ -48,7 +48,7 @@ fn print(context: &Context, done: &RolledBack) {
     if !done.kept.is_empty() {
         context.output.line(format!("{} rows were edited since and stay:", done.kept.len()));
         for (name, id) in done.kept.iter().take(SHOWN) {
-            context.output.line(format!("  {name} {id}"));
+            context.output.line(report::printable(&format!("  {name} {id}")));
         }
     }
     context.output.line(format!("run {}: {} rows of V1 taken back", done.id, done.lines));
