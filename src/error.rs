@@ -109,6 +109,20 @@ impl Error {
         this
     }
 
+    /// Keeps the SQLSTATE of an error that was put into words elsewhere.
+    #[must_use]
+    pub fn with_sqlstate(mut self, code: &str) -> Self {
+        self.sqlstate = Some(code.to_owned());
+        self
+    }
+
+    /// Whether connecting again is of no use: the settings are wrong, or the server lets us in no more. Trying a wrong
+    /// password again and again can lock the user out.
+    pub fn is_lasting(&self) -> bool {
+        let refused = |code: &str| code.starts_with("28") || matches!(code, "3D000" | "42501");
+        matches!(self.kind, Kind::Usage | Kind::Refused) || self.sqlstate().is_some_and(refused)
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -173,6 +187,12 @@ pub fn classify(error: &sqlx::Error) -> Class {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Class::Transient,
         _ => Class::Fatal,
     }
+}
+
+/// Whether the server gave a statement up: for its `statement_timeout`, or because somebody cancelled it. The code is the
+/// same, and the words depend on the server's language.
+pub fn is_cancelled(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(db) if db.code().as_deref() == Some("57014"))
 }
 
 /// As [`classify`], from the SQLSTATE alone.

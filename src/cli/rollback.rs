@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
         Ok(_) => (State::Done, None),
         Err(error) => (State::Failed, Some(error.message().to_owned())),
     };
-    lock.release(state, error.as_deref(), &serde_json::json!({})).await?;
+    target::release(lock, state, error.as_deref(), &serde_json::json!({})).await;
     print(context, &done?);
     Ok(Outcome::Done)
 }

@@ -122,40 +122,70 @@ fn failures_that_do_not_go_away_end_the_run_after_some_tries() {
 
 const LARGE_CHUNKS: &[&str] = &["migrate", "--force", "--batch-size", "100", "--passwords", "generate"];
 
-/// A V2 in which each row of `UserRole` takes 4 ms.
-fn slow_rows(job: &Job) {
-    job.v2.execute(
-        "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.004); return new; end $$; \
-         create trigger slow before insert on \"UserRole\" for each row execute function slow()",
-    );
+/// A V2 in which a row of `UserRole` takes so many milliseconds, and those of one person so many.
+fn slow_rows(job: &Job, each: u32, one: u32) {
+    let slowest = job
+        .v1
+        .one("select lower(email) from \"Teacher\" where email ~ '^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+$' order by id limit 1");
+    job.v2.execute(&format!(
+        "create function slow() returns trigger language plpgsql as $$ begin \
+           perform pg_sleep(case when exists (select from \"User\" where id = new.\"userId\" and email = '{slowest}') \
+             then {one} else {each} end / 1000.0); return new; end $$; \
+         create trigger slow before insert on \"UserRole\" for each row execute function slow()"
+    ));
+}
+
+fn no_more_slow_rows(job: &Job) {
+    job.v2.execute("drop trigger slow on \"UserRole\"; drop function slow()");
+}
+
+fn impatient() -> Job {
+    let Job { v1, v2, project } = fresh();
+    Job { v1, v2, project: project.env("V1V2_STATEMENT_TIMEOUT", "150ms") }
 }
 
 #[test]
-fn a_statement_that_takes_too_long_ends_the_run_and_names_the_setting() {
-    let Job { v1, v2, project } = fresh();
-    let job = Job { v1, v2, project: project.env("V1V2_STATEMENT_TIMEOUT", "100ms") };
-    slow_rows(&job);
+fn a_row_that_takes_too_long_ends_the_run_and_names_the_setting() {
+    let job = impatient();
+    slow_rows(&job, 0, 2_000);
     let ended = job.run(LARGE_CHUNKS).expect(1);
-    assert!(
-        ended.stderr.contains("statement_timeout") && ended.stderr.contains("batch_size"),
-        "{}",
-        ended.stderr
-    );
-    // With the smaller chunks that the fix recommends it goes on.
+    assert!(ended.stderr.contains("57014") && ended.stderr.contains("statement_timeout"), "{}", ended.stderr);
+    // Its chunk was halved until it stood alone; the rows before it are in V2.
+    assert!(ended.stderr.contains("rows=1\n"), "{}", ended.stderr);
+    no_more_slow_rows(&job);
     until_done(&job);
-    job.v2.execute("drop trigger slow on \"UserRole\"; drop function slow()");
     assert_undisturbed(&job, "statement timeout");
 }
 
 #[test]
-#[ignore = "a chunk that runs into the statement timeout is not halved: the run ends at once"]
 fn a_chunk_that_takes_too_long_is_halved() {
-    let Job { v1, v2, project } = fresh();
-    let job = Job { v1, v2, project: project.env("V1V2_STATEMENT_TIMEOUT", "100ms") };
-    slow_rows(&job);
-    job.run(LARGE_CHUNKS).expect(3);
-    job.v2.execute("drop trigger slow on \"UserRole\"; drop function slow()");
+    let job = impatient();
+    slow_rows(&job, 4, 4);
+    let ended = job.run(LARGE_CHUNKS).expect(3);
+    assert!(ended.stderr.contains("is halved"), "{}", ended.stderr);
+    no_more_slow_rows(&job);
     assert_undisturbed(&job, "halved");
+}
+
+/// Among the halves some are written the careful way, and what was rejected stays rejected.
+#[test]
+fn a_chunk_with_refused_rows_can_be_halved_too() {
+    let job = impatient();
+    slow_rows(&job, 4, 4);
+    let refused = job.v1.one("select id from \"Teacher\" order by id offset 3 limit 1");
+    let number = job.v1.one(&format!("select \"employeeNo\" from \"Teacher\" where id = '{refused}'"));
+    job.v2
+        .execute(&format!("alter table \"Teacher\" add constraint odd check (\"employeeNo\" <> '{number}')"));
+    let ended = job.run(LARGE_CHUNKS).expect(3);
+    assert!(ended.stderr.contains("is halved"), "{}", ended.stderr);
+    assert_eq!(
+        job.v2.one(&format!("select code from v1v2.ledger where entity = 'teachers' and key = '{refused}'")),
+        "database-23514"
+    );
+    no_more_slow_rows(&job);
+    job.v2.execute("alter table \"Teacher\" drop constraint odd");
+    job.run(&[SLOW, &["--retry-rejected"]].concat()).expect(3);
+    assert_undisturbed(&job, "halved beside a refused row");
 }
 
 /// Ends the session that holds the run's lock.
