@@ -8,6 +8,8 @@ pub mod mongodb;
 
 use std::fmt;
 
+use sqlx::postgres::PgDatabaseError;
+
 pub use self::mongodb::{
     DUPLICATE_KEY, Duplicate, INVALID_DOCUMENT, UNAUTHORIZED, classify_mongodb, is_too_large, mongodb_code,
     mongodb_duplicate,
@@ -107,6 +109,20 @@ impl Error {
         this
     }
 
+    /// Keeps the SQLSTATE of an error that was put into words elsewhere.
+    #[must_use]
+    pub fn with_sqlstate(mut self, code: &str) -> Self {
+        self.sqlstate = Some(code.to_owned());
+        self
+    }
+
+    /// Whether connecting again is of no use: the settings are wrong, or the server lets us in no more. Trying a wrong
+    /// password again and again can lock the user out.
+    pub fn is_lasting(&self) -> bool {
+        let refused = |code: &str| code.starts_with("28") || matches!(code, "3D000" | "42501");
+        matches!(self.kind, Kind::Usage | Kind::Refused) || self.sqlstate().is_some_and(refused)
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -163,12 +179,20 @@ impl std::error::Error for Error {}
 pub fn classify(error: &sqlx::Error) -> Class {
     match error {
         sqlx::Error::Database(db) => match db.code().as_deref() {
+            // A function may raise any code it likes: what it refuses is the row.
+            Some(code) if is_raised(&**db) && classify_sqlstate(code) == Class::Fatal => Class::Row,
             Some(code) => classify_sqlstate(code),
             None => Class::Fatal,
         },
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Class::Transient,
         _ => Class::Fatal,
     }
+}
+
+/// Whether the server gave a statement up: for its `statement_timeout`, or because somebody cancelled it. The code is the
+/// same, and the words depend on the server's language.
+pub fn is_cancelled(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(db) if db.code().as_deref() == Some("57014"))
 }
 
 /// As [`classify`], from the SQLSTATE alone.
@@ -178,6 +202,8 @@ pub fn classify_sqlstate(code: &str) -> Class {
         "40001" | "40P01" | "55P03" => Class::Transient,
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
         "57P01" | "57P02" | "57P03" | "57P05" => Class::Transient,
+        // raise_exception: a trigger's own rule; program_limit_exceeded: a value that is too long for an index
+        "P0001" | "54000" => Class::Row,
         _ => match code.get(..2) {
             Some("08") => Class::Transient,
             // data exception, integrity constraint violation, row violates a check option of a view
@@ -187,18 +213,29 @@ pub fn classify_sqlstate(code: &str) -> Class {
     }
 }
 
+/// Whether a function of the database's owner speaks, such as a trigger by RAISE: its words are not Postgres's, and may
+/// quote the row.
+fn is_raised(error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool {
+    let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    error.code().is_some_and(|code| code.starts_with("P0"))
+        || matches!(routine, Some("exec_stmt_raise" | "exec_stmt_assert"))
+}
+
 /// The error in words, without cell values, and its SQLSTATE.
 fn describe(error: &sqlx::Error) -> (String, Option<String>) {
     match error {
         sqlx::Error::Database(db) => {
             let code = db.code().map(|code| code.into_owned());
             let about_data = code.as_deref().is_some_and(|code| classify_sqlstate(code) == Class::Row);
-            let mut what = if about_data {
+            let mut what = if is_raised(&**db) {
+                "a function or trigger of the database refused it".to_owned()
+            } else if about_data {
                 match code.as_deref() {
                     Some("23505") => "a unique constraint is violated".to_owned(),
                     Some("23503") => "a foreign key is violated".to_owned(),
                     Some("23502") => "a column that must not be null is null".to_owned(),
                     Some("23514") => "a check constraint is violated".to_owned(),
+                    Some("54000") => "a value is too long for an index".to_owned(),
                     _ => "a value does not fit its column".to_owned(),
                 }
             } else {

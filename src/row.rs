@@ -241,6 +241,15 @@ impl Lines {
         })
     }
 
+    /// The lines of some of the source rows: their bytes, the number of the first one, and how many they are. Lines
+    /// stand in the order of their source rows.
+    pub fn part(&self, rows: &std::ops::Range<u32>) -> (&[u8], usize, usize) {
+        let first = self.lines.partition_point(|&(row, _)| row < rows.start);
+        let behind = self.lines.partition_point(|&(row, _)| row < rows.end);
+        let end_of = |line: usize| line.checked_sub(1).map_or(0, |last| self.lines[last].1 as usize);
+        (&self.bytes[end_of(first)..end_of(behind)], first, behind - first)
+    }
+
     /// Begins a field with raw COPY text.
     pub fn raw(&mut self, field: Option<&[u8]>) {
         self.bytes.extend_from_slice(field.unwrap_or(NULL));
@@ -343,6 +352,20 @@ mod tests {
         lines.raw(None);
         lines.end_line(2);
         assert_eq!(lines.iter_rows(|row| row == 2).collect::<Vec<_>>(), [b"\\N\n"]);
+    }
+
+    #[test]
+    fn parts_are_the_lines_of_their_rows() {
+        let mut lines = Lines::default();
+        for row in [0, 0, 2, 3, 3, 3, 7] {
+            lines.display(row);
+            lines.end_line(row);
+        }
+        assert_eq!(lines.part(&(0..8)), (lines.bytes(), 0, 7));
+        assert_eq!(lines.part(&(0..3)), (&b"0\n0\n2\n"[..], 0, 3));
+        assert_eq!(lines.part(&(3..7)), (&b"3\n3\n3\n"[..], 3, 3));
+        assert_eq!(lines.part(&(4..7)), (&b""[..], 6, 0));
+        assert_eq!(lines.part(&(8..9)).2, 0);
     }
 
     proptest! {

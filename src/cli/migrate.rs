@@ -195,7 +195,8 @@ fn print(context: &Context, summary: &Summary, dry_run: bool) {
         }
         output.table(&table);
         for reject in &summary.first_rejects {
-            output.line(format!("  {} {}: {}", reject.entity, reject.key, reject.reason));
+            let line = format!("  {} {}: {}", reject.entity, reject.key, reject.reason);
+            output.line(report::printable(&line));
         }
     }
     output.line("");
@@ -221,7 +222,7 @@ fn print_samples(context: &Context, summary: &Summary) {
     for (table, records) in &summary.samples {
         context.output.line(format!("{table}: the first {} records", records.len()));
         for record in records {
-            context.output.line(format!("  {record}"));
+            context.output.line(format!("  {}", report::printable_json(record)));
         }
     }
     context.output.line("");

@@ -14,7 +14,7 @@ pub(super) async fn run(context: &Context) -> Result<Outcome> {
         Ok(_) => (State::Done, None),
         Err(error) => (State::Failed, Some(error.message().to_owned())),
     };
-    lock.release(state, error.as_deref(), &serde_json::json!({})).await?;
+    target::release(lock, state, error.as_deref(), &serde_json::json!({})).await;
     let restored = restored?;
     context.events.emit(&Event::Result {
         command: "repair".to_owned(),

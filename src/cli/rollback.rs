@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
         Ok(_) => (State::Done, None),
         Err(error) => (State::Failed, Some(error.message().to_owned())),
     };
-    lock.release(state, error.as_deref(), &serde_json::json!({})).await?;
+    target::release(lock, state, error.as_deref(), &serde_json::json!({})).await;
     print(context, &done?);
     Ok(Outcome::Done)
 }
@@ -58,7 +58,7 @@ fn print(context: &Context, done: &RolledBack) {
     if !done.kept.is_empty() {
         context.output.line(format!("{} rows were edited since and stay:", done.kept.len()));
         for (name, id) in done.kept.iter().take(SHOWN) {
-            context.output.line(format!("  {name} {id}"));
+            context.output.line(report::printable(&format!("  {name} {id}")));
         }
     }
     context.output.line(format!("run {}: {} rows of V1 taken back", done.id, done.lines));

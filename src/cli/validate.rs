@@ -28,7 +28,8 @@ pub(super) async fn validate(
     let mut snapshot = None;
     if with_v1 {
         let source = connect::place(Side::V1, settings)?.to_string();
-        snapshot = Some(Snapshot::take(connect::postgres(Side::V1, settings).await?, source).await?);
+        let v1 = connect::postgres(Side::V1, settings).await?;
+        snapshot = Some(Snapshot::take(v1, source, settings.patience()).await?);
     }
     let mut v2 = target.control().await?;
     let report = validate::compare_counts(plan, snapshot.as_mut(), &mut *v2, only).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Output;
+use super::{Output, printable_json};
 
 /// Something that a script may want to know.
 #[derive(Debug, Clone, Serialize)]
@@ -102,7 +102,7 @@ impl Events {
         let Some(output) = &self.output else { return };
         // Serialising our own types cannot fail; if it did, a lost event must not stop a run.
         if let Ok(line) = serde_json::to_string(&Stamped { time: Timestamp::now().to_string(), event }) {
-            output.raw(&format!("{line}\n"));
+            output.raw(&format!("{}\n", printable_json(&line)));
         }
     }
 }

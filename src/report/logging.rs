@@ -27,15 +27,24 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Moves older logs one number up, and opens a new file of mode 0600 that did not exist before.
+    /// Moves older logs one number up, and opens a new file of mode 0600 that did not exist before. Only a plain file is
+    /// ever moved: a device, such as `/dev/null`, is written to where it stands.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// The folder cannot be written; or at the path stands something that is neither a plain file nor a character device.
     pub fn rotate(path: &Path, keep: usize) -> io::Result<Self> {
-        if fs::symlink_metadata(path).is_ok() {
-            if keep == 0 {
-                fs::remove_file(path)?;
-            } else {
+        let mut options = OpenOptions::new();
+        options.append(true);
+        if is_device(path) {
+            return Self::open(&options, path);
+        }
+        match fs::symlink_metadata(path) {
+            Ok(there) if !there.is_file() => {
+                let what = if there.is_symlink() { "a symbolic link" } else { "no plain file" };
+                return Err(io::Error::other(format!("what stands there is {what}")));
+            }
+            Ok(_) if keep == 0 => fs::remove_file(path)?,
+            Ok(_) => {
                 for number in (1..keep).rev() {
                     let from = numbered(path, number);
                     if fs::symlink_metadata(&from).is_ok() {
@@ -44,14 +53,18 @@ impl LogFile {
                 }
                 fs::rename(path, numbered(path, 1))?;
             }
+            Err(_) => {}
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
+        options.create_new(true);
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
             options.mode(0o600);
         }
+        Self::open(&options, path)
+    }
+
+    fn open(options: &OpenOptions, path: &Path) -> io::Result<Self> {
         let file = Mutex::new(options.open(path)?);
         Ok(Self { file, path: path.to_path_buf(), broken: AtomicBool::new(false) })
     }
@@ -69,6 +82,20 @@ impl LogFile {
             drop(told);
         }
     }
+}
+
+/// Whether a character device stands there, such as `/dev/null`, or `/dev/stderr` by a link of the system. Opening a pipe
+/// would wait for somebody who reads.
+#[cfg(unix)]
+fn is_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::metadata(path).is_ok_and(|there| there.file_type().is_char_device())
+}
+
+/// Other systems name their devices where no file can be.
+#[cfg(not(unix))]
+fn is_device(_: &Path) -> bool {
+    false
 }
 
 /// `migration.log` and 3 make `migration.3.log`.
@@ -178,6 +205,22 @@ mod tests {
         }
         LogFile::rotate(&path, 0).unwrap();
         assert_eq!(read("migration.log").as_deref(), Some(""));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_never_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "mine").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(LogFile::rotate(&link, 3).is_err() && LogFile::rotate(folder.path(), 3).is_err());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let null = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+        LogFile::rotate(&null, 3).unwrap().append(b"nothing");
+        assert!(fs::symlink_metadata(&null).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     }
 
     #[test]

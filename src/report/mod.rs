@@ -11,4 +11,4 @@ pub use events::{Event, Events};
 pub use logging::{LogFile, init as init_logging};
 pub use progress::{EntityProgress, Progress, ProgressMode};
 pub use prompt::{confirm, password, type_to_confirm};
-pub use terminal::{Align, Output, Table, print_error, printable, wants_color};
+pub use terminal::{Align, Output, Table, print_error, printable, printable_json, wants_color};

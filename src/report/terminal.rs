@@ -12,16 +12,30 @@ use crate::settings::Color;
 /// A text that does nothing to a terminal: control characters, escape sequences and the marks that reverse the
 /// direction of writing (Unicode TR 9, section 2) become `\u{…}`; line ends and tabs too, so that a cell stays in its line.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}' | '\u{2028}' | '\u{2029}')
-    };
     if !text.contains(harmful) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+fn harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}' | '\u{2028}' | '\u{2029}')
+}
+
+/// As [`printable`] for a line of JSON, which stays the same JSON: such characters can stand in its strings only, where
+/// `\u` means the same.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(harmful) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if harmful(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
     Cow::Owned(out)
 }
@@ -187,6 +201,15 @@ fn console_width(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn printable_json_is_the_same_json() {
+        let value = serde_json::json!({ "a\u{9b}": "\u{1b}[2J\u{202e}\u{7f}é\n" });
+        let line = value.to_string();
+        let shown = printable_json(&line);
+        assert!(!shown.contains(harmful), "{shown:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
 
     #[test]
     fn nothing_in_data_reaches_the_terminal_as_a_command() {

@@ -28,7 +28,7 @@ use crate::password::HashPool;
 use crate::plan::Plan;
 use crate::settings::{PasswordMode, Settings};
 use crate::source::Snapshot;
-use crate::target::{Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer};
+use crate::target::{Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer, release};
 
 /// What one invocation of `migrate` is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +137,8 @@ pub async fn migrate(
     let began = Instant::now();
     let source_place = connect::place(Side::V1, &settings)?.to_string();
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
-    let mut snapshot = Snapshot::take(connect::postgres(Side::V1, &settings).await?, source_place).await?;
+    let v1 = connect::postgres(Side::V1, &settings).await?;
+    let mut snapshot = Snapshot::take(v1, source_place, settings.patience()).await?;
     let job = Job { settings, plan, options, observer, stop, target, selected };
     let mut summary = if job.options.dry_run {
         dry_run(&job, &mut snapshot).await?
@@ -186,15 +187,13 @@ async fn run(job: &Job<'_>, snapshot: &mut Snapshot) -> Result<Summary> {
     match carry(job, snapshot, prepared, Goal::Real(&mut *lock)).await {
         Ok((mut summary, _)) => {
             let state = if summary.interrupted { State::Interrupted } else { State::Done };
-            lock.release(state, None, &summary.counts()).await?;
+            release(lock, state, None, &summary.counts()).await;
             summary.run = Some(id);
             Ok(summary)
         }
         Err(error) => {
             let state = if error.kind() == Kind::Interrupted { State::Interrupted } else { State::Failed };
-            if let Err(also) = lock.release(state, Some(error.message()), &serde_json::json!({})).await {
-                tracing::warn!("the run's end could not be recorded: {}", also.message());
-            }
+            release(lock, state, Some(error.message()), &serde_json::json!({})).await;
             Err(error)
         }
     }

@@ -109,6 +109,8 @@ pub struct Settings {
     pub statement_timeout: Duration,
     /// How long a statement waits for a lock; zero = no limit.
     pub lock_timeout: Duration,
+    /// How long to wait for the next answer on an open connection; zero = no limit. See [`Settings::patience`].
+    pub answer_timeout: Duration,
     /// Whether every step is told on stderr.
     pub verbose: bool,
     /// Whether progress is hidden.
@@ -181,6 +183,16 @@ impl Settings {
         })
     }
 
+    /// How long an open connection may be silent in the middle of short steps. The server's own limits come first: what
+    /// it gives up by itself is no dead link, and its word about it needs a moment to arrive.
+    pub fn patience(&self) -> Duration {
+        if self.answer_timeout.is_zero() {
+            return Duration::MAX;
+        }
+        let of_the_server = self.statement_timeout.max(self.lock_timeout) + Duration::from_secs(2);
+        self.answer_timeout.max(of_the_server)
+    }
+
     /// A value for each field, before the embedded defaults are laid on it; a test sees to it that they set all.
     fn blank() -> Self {
         Self {
@@ -204,6 +216,7 @@ impl Settings {
             connect_timeout: Duration::ZERO,
             statement_timeout: Duration::ZERO,
             lock_timeout: Duration::ZERO,
+            answer_timeout: Duration::ZERO,
             verbose: false,
             quiet: false,
             json: false,

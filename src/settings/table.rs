@@ -145,6 +145,7 @@ pub static SETTINGS: &[Setting] = &[
         into!(settings.statement_timeout, value::duration)
     ),
     setting!("lock_timeout", "V1V2_LOCK_TIMEOUT", None, into!(settings.lock_timeout, value::duration)),
+    setting!("answer_timeout", "V1V2_ANSWER_TIMEOUT", None, into!(settings.answer_timeout, value::duration)),
     setting!("log_file", "V1V2_LOG_FILE", Some("--log-file"), into!(settings.log_file, value::path)),
     setting!("log_keep", "V1V2_LOG_KEEP", None, into!(settings.log_keep, |t| value::count(t, 0..=1_000))),
     setting!("verbose", "V1V2_VERBOSE", Some("--verbose"), into!(settings.verbose, value::truth)),

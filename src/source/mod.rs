@@ -6,10 +6,13 @@
 
 pub mod filter;
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
 pub use crate::catalog::quote as quoted;
+use crate::connect::answered;
 use crate::error::{Error, Result};
 use crate::plan::{KeyKind, Source};
 
@@ -17,17 +20,19 @@ use crate::plan::{KeyKind, Source};
 pub struct Snapshot {
     connection: PgConnection,
     place: String,
+    patience: Duration,
 }
 
 impl Snapshot {
-    /// Takes the snapshot. `place` names V1 in errors.
-    pub async fn take(mut connection: PgConnection, place: String) -> Result<Self> {
+    /// Takes the snapshot. `place` names V1 in errors. Once a source has begun to send rows, it may not be silent for
+    /// longer than `patience`; until then it may be sorting.
+    pub async fn take(mut connection: PgConnection, place: String, patience: Duration) -> Result<Self> {
         // Entities are sorted by their keys' bytes, which no index of V1 may offer. Sorting in memory halves what wide
         // rows cost V1's processor; it is one connection, so one sort at a time.
         let begin = "begin isolation level repeatable read, read only; set local work_mem = '256MB'";
-        let begun = sqlx::raw_sql(begin).execute(&mut connection).await;
+        let begun = answered(patience, sqlx::raw_sql(begin).execute(&mut connection)).await;
         begun.map_err(|error| Error::database(&place, &error))?;
-        Ok(Self { connection, place })
+        Ok(Self { connection, place, patience })
     }
 
     /// What identifies V1: the cluster's system identifier (where the role may read it) and the database's name.
@@ -145,7 +150,11 @@ impl Snapshot {
         let place = &self.place;
         let mut lines =
             self.connection.copy_out_raw(&sql).await.map_err(|error| Error::database(place, &error))?;
-        while let Some(line) = lines.try_next().await.map_err(|error| Error::database(place, &error))? {
+        let mut patience = Duration::MAX;
+        loop {
+            let line = answered(patience, lines.try_next()).await;
+            let Some(line) = line.map_err(|error| Error::database(place, &error))? else { break };
+            patience = self.patience;
             if !each(&line).await? {
                 break;
             }

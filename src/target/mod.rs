@@ -181,13 +181,21 @@ pub trait RunLock: Send {
         advance: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<RolledBack>;
 
-    /// Records how the run ended and gives the lock back. `counts` is a JSON object.
+    /// Records how the run ended and gives the lock back. `counts` is a JSON object. See [`release`].
     async fn release(
         self: Box<Self>,
         state: State,
         error: Option<&str>,
         counts: &serde_json::Value,
     ) -> Result<()>;
+}
+
+/// Releases a lock. That a run's end could not be recorded is a warning: what it wrote is in V2 all the same, and the next
+/// run finds it there.
+pub async fn release(lock: Box<dyn RunLock>, state: State, error: Option<&str>, counts: &serde_json::Value) {
+    if let Err(error) = lock.release(state, error, counts).await {
+        tracing::warn!("the run's end could not be recorded: {}", error.message());
+    }
 }
 
 /// Writes chunks, one after the other; several of them work side by side, each with its own chunks.

@@ -113,11 +113,14 @@ fn a_silence_that_ends_is_waited_for() {
 }
 
 #[test]
-#[ignore = "no time limit of the client's own once a connection is open: a link that goes silent hangs the run for ever"]
 fn a_silence_that_does_not_end_is_given_up() {
     let Job { v1, v2, project } = fresh();
-    let (job, proxy) = behind_proxy(Job { v1, v2, project: project.env("V1V2_CONNECT_TIMEOUT", "1s") });
-    let mut running = job.project.spawn(SLOW).timeout(Duration::from_secs(60));
+    let project = project
+        .env("V1V2_CONNECT_TIMEOUT", "1s")
+        .env("V1V2_LOCK_TIMEOUT", "500ms")
+        .env("V1V2_ANSWER_TIMEOUT", "1s");
+    let (job, proxy) = behind_proxy(Job { v1, v2, project });
+    let mut running = job.project.spawn(SLOW).timeout(Duration::from_secs(100));
     assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
     proxy.stall();
     let ended = running.wait().expect(1);
@@ -125,6 +128,67 @@ fn a_silence_that_does_not_end_is_given_up() {
     proxy.resume();
     until_done(&job);
     assert_undisturbed(&job, "silence");
+}
+
+/// The link is back before the run gives up. What the lost sessions held is given back, though the server never heard
+/// that they were lost.
+#[test]
+fn a_silence_that_ends_in_time_costs_one_more_try() {
+    let Job { v1, v2, project } = fresh();
+    let project = project.env("V1V2_LOCK_TIMEOUT", "500ms").env("V1V2_ANSWER_TIMEOUT", "1s");
+    let (job, proxy) = behind_proxy(Job { v1, v2, project });
+    let mut running = job.project.spawn(SLOW);
+    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    proxy.hold("copy v1v2.ledger");
+    assert!(
+        running.wait_until(|running| running.stderr().contains("did not answer")),
+        "{}",
+        running.stderr()
+    );
+    running.wait().expect(3);
+    assert_undisturbed(&job, "silence of one connection");
+}
+
+/// A wrong password stays wrong: trying it again could lock the user out.
+#[test]
+fn a_password_that_is_changed_during_the_run_is_tried_once() {
+    let job = fresh();
+    let role = super::sources::Role::new(&job.v2, "writer", "secret");
+    role.grant("alter role {role} superuser");
+    let Job { v1, v2, project } = &job;
+    let project = Project::between(v1, v2)
+        .env("V2_DATABASE_URL", &role.url)
+        .env("V1V2_HASH_MEMORY_KIB", "8")
+        .env("V1V2_HASH_ITERATIONS", "1")
+        .env("V1V2_KEY_FILE", project.path().join("v1v2.key").to_str().unwrap());
+    let mut running = project.spawn(SLOW);
+    assert!(running.wait_until(|_| v2.count("v1v2.ledger") > 50));
+    role.grant("alter role {role} password 'another'");
+    v2.execute(&format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'",
+        role.name
+    ));
+    let ended = running.wait().expect(1);
+    assert!(ended.stderr.contains("does not let user"), "{}", ended.stderr);
+    assert!(ended.stderr.matches("the chunk is tried again").count() <= 2, "{}", ended.stderr);
+    drop(role);
+    until_done(&job);
+    assert_undisturbed(&job, "password");
+}
+
+/// All is written, and then the lock's connection is gone: the run's end is recorded over another one.
+#[test]
+fn a_lock_that_is_lost_at_the_very_end_is_no_failure() {
+    let (job, proxy) = behind_proxy(fresh());
+    proxy.hold("validate constraint");
+    let running = job.project.spawn(SLOW);
+    assert!(proxy.wait_fired(1), "{}", running.stderr());
+    job.v2.execute("select pg_terminate_backend(pid) from v1v2.lock");
+    proxy.resume();
+    running.wait().expect(3);
+    assert_eq!(job.v2.one("select state from v1v2.runs"), "done");
+    assert_eq!(job.v2.count("v1v2.lock"), 0);
+    assert_undisturbed(&job, "the lock's connection");
 }
 
 /// The server lets us in and then says nothing more.

@@ -165,7 +165,6 @@ fn values_of_rows_that_the_database_refuses_are_not_told() {
 }
 
 #[test]
-#[ignore = "the words of RAISE EXCEPTION in a trigger of V2 are printed and logged as they are"]
 fn what_a_trigger_says_about_a_row_is_not_told() {
     let job = fresh();
     let [_, _, email] = person(&job);

@@ -12,14 +12,16 @@ use crate::error::Error;
 pub(super) fn connecting(place: &Place, options: &PgConnectOptions, error: &sqlx::Error) -> Error {
     match error {
         sqlx::Error::Database(db) => match db.code().as_deref() {
-            Some("28P01" | "28000") => Error::failed(format!(
+            Some(code @ ("28P01" | "28000")) => Error::failed(format!(
                 "{place} does not let user {:?} in: the password is wrong or missing, or pg_hba.conf forbids it",
                 options.get_username()
             ))
-            .help(format!("check user and password in {}_DATABASE_URL", place.label)),
-            Some("3D000") => Error::failed(format!("{place}: there is no database {:?}", place.database)).help(
+            .help(format!("check user and password in {}_DATABASE_URL", place.label))
+            .with_sqlstate(code),
+            Some(code @ "3D000") => Error::failed(format!("{place}: there is no database {:?}", place.database)).help(
                 format!("check the database name in {}_DATABASE_URL, or create the database", place.label),
-            ),
+            )
+            .with_sqlstate(code),
             // PgBouncer reports a name it does not know with the code of a broken protocol.
             _ => Error::database(&place.to_string(), error),
         },

@@ -2,6 +2,7 @@
 //! that swaps sessions under us.
 
 mod failure;
+mod patience;
 mod pooler;
 
 use secrecy::ExposeSecret;
@@ -9,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use url::Url;
 
+pub use self::patience::answered;
 use super::{Place, Side, is_local, silent, unknown_host};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -90,6 +92,11 @@ async fn pin(
         "set client_encoding to 'UTF8'; set standard_conforming_strings to on; set DateStyle to 'ISO, YMD'; \
          set IntervalStyle to 'postgres'; set TimeZone to 'UTC'; set extra_float_digits to 3; \
          set bytea_output to 'hex'; set xmloption to 'content'; set idle_in_transaction_session_timeout to 0;",
+    );
+    // So that the server notices within a minute that our machine is gone, and frees the run's lock. It is a matter of
+    // its side of the connection; ours is bounded by `answered`.
+    sql.push_str(
+        "set tcp_keepalives_idle to 30; set tcp_keepalives_interval to 10; set tcp_keepalives_count to 3;",
     );
     sql.push_str(&format!(
         "set statement_timeout to {}; set lock_timeout to {};",

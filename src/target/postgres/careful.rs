@@ -1,8 +1,12 @@
 //! The careful way to write a chunk: finds the rows that the database refuses, and writes all others.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::writer::{Failure, Writer, failure, insert_sql};
+use super::writer::{Failure, Writer, insert_sql};
+use crate::connect::answered;
 use crate::error::{Class, classify};
 use crate::ledger::Reject;
 use crate::plan::{Plan, Write};
@@ -11,32 +15,38 @@ use crate::row::{Lines, Rows};
 use crate::target::Batch;
 
 impl Writer {
-    /// Writes the chunk row set by row set under savepoints. `suspect` is the row that made the fast way fail.
+    /// Writes a part of the chunk row set by row set under savepoints. `suspect` is the row that made the fast way fail.
     pub(super) async fn insert_carefully(
         &mut self,
         batch: &mut Batch,
+        rows: &Range<u32>,
         suspect: Option<u32>,
     ) -> Result<(), Failure> {
         let txid = self.begin().await?;
         let plan = self.plan.clone();
-        let place = self.place.clone();
-        let connection = self.connection().await?;
-        insert_what_fits(connection, &plan, &place, batch, suspect).await?;
-        self.write_ledger(batch, txid).await?;
+        let patience = self.patience;
+        let connection = self.link.get().await?;
+        let inserted = insert_what_fits(connection, patience, &plan, batch, rows, suspect).await;
+        inserted.map_err(|error| self.failure(&error, None))?;
+        self.write_ledger(batch, rows, txid).await?;
         self.commit_transaction(txid).await
     }
 }
 
-/// Inserts all rows of the chunk that the database accepts, and rejects the others. Runs inside a transaction.
+/// Inserts those of the chunk's rows that the database accepts, and rejects the others. Runs inside a transaction.
+///
+/// # Errors
+/// One that is no row's fault.
 pub(super) async fn insert_what_fits(
     connection: &mut PgConnection,
+    patience: Duration,
     plan: &Plan,
-    place: &str,
     batch: &mut Batch,
+    rows: &Range<u32>,
     suspect: Option<u32>,
-) -> Result<(), Failure> {
+) -> sqlx::Result<()> {
     let writes = &plan.entities[batch.entity].writes;
-    let rows: Vec<u32> = (0..batch.lines.len() as u32).filter(|&row| !batch.is_rejected(row)).collect();
+    let rows: Vec<u32> = rows.clone().filter(|&row| !batch.is_rejected(row)).collect();
     // Parts are inserted in order, so of two rows that exclude each other the first one stays.
     let mut parts = Vec::new();
     match suspect.and_then(|row| rows.binary_search(&row).ok()) {
@@ -45,12 +55,12 @@ pub(super) async fn insert_what_fits(
     }
     while let Some(part) = parts.pop() {
         let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
-        execute(connection, place, "savepoint part").await?;
-        let inserted = insert(connection, writes, batch, *first..=*last).await;
+        execute(connection, patience, "savepoint part").await?;
+        let inserted = insert(connection, patience, writes, batch, *first..=*last).await;
         match inserted {
-            Ok(()) => execute(connection, place, "release savepoint part").await?,
+            Ok(()) => execute(connection, patience, "release savepoint part").await?,
             Err(error) if classify(&error) == Class::Row => {
-                execute(connection, place, "rollback to savepoint part; release savepoint part").await?;
+                execute(connection, patience, "rollback to savepoint part; release savepoint part").await?;
                 if let [row] = part {
                     batch.reject(*row, refused(&error));
                 } else {
@@ -58,18 +68,19 @@ pub(super) async fn insert_what_fits(
                     parts.extend([back, front]);
                 }
             }
-            Err(error) => return Err(failure(place, &error, None)),
+            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-async fn execute(connection: &mut PgConnection, place: &str, sql: &'static str) -> Result<(), Failure> {
-    sqlx::raw_sql(sql).execute(connection).await.map(drop).map_err(|error| failure(place, &error, None))
+async fn execute(connection: &mut PgConnection, patience: Duration, sql: &'static str) -> sqlx::Result<()> {
+    answered(patience, sqlx::raw_sql(sql).execute(connection)).await.map(drop)
 }
 
 async fn insert(
     connection: &mut PgConnection,
+    patience: Duration,
     writes: &[Write],
     batch: &Batch,
     part: std::ops::RangeInclusive<u32>,
@@ -86,7 +97,13 @@ async fn insert(
                 (0..rows.len()).map(|row| rows.row(row)).map(|row: Row<'_>| row.text(column)).collect();
             query = query.bind(values.iter().map(|value| value.as_deref()).collect::<Vec<Option<&str>>>());
         }
-        query.execute(&mut *connection).await?;
+        let written = answered(patience, query.execute(&mut *connection)).await?.rows_affected();
+        if written != rows.len() as u64 {
+            let sent = rows.len();
+            return Err(sqlx::Error::Protocol(format!(
+                "the server took {written} of {sent} rows of an INSERT"
+            )));
+        }
     }
     Ok(())
 }
@@ -119,6 +136,8 @@ fn refused(error: &sqlx::Error) -> Reject {
         "22P02" | "22007" | "22008" => "a value does not have the form of its column's type",
         "22021" => "a text has bytes that are not valid in V2's encoding",
         "22P05" => "a text has a character that V2's encoding lacks",
+        "54000" => "a value is too long for an index",
+        "P0001" => "a trigger of V2 refused the row",
         _ => "V2 refused the row",
     };
     let constraint = database.constraint().map(|name| format!(" (constraint {name})")).unwrap_or_default();

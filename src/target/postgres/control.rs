@@ -1,15 +1,17 @@
 //! What a Postgres V2 knows: the control schema `v1v2`, reference data, accounts.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::try_unfold;
 use futures_util::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::lock::require_control_schema;
 use super::{accounts, bulk, counts, overview, table};
 use crate::census::ExistingAccount;
-use crate::connect::{self, Side};
+use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
 use crate::ledger::{Known, Outcome, literal};
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
@@ -25,6 +27,7 @@ use crate::validate::{Check, EntityCounts};
 pub struct Session {
     connection: PgConnection,
     place: String,
+    patience: Duration,
 }
 
 impl Session {
@@ -32,7 +35,7 @@ impl Session {
     pub async fn open(settings: &Settings, place: &str) -> Result<Self> {
         let mut connection = connect::postgres(Side::V2, settings).await?;
         require_control_schema(&mut connection, place).await?;
-        Ok(Self { connection, place: place.to_owned() })
+        Ok(Self { connection, place: place.to_owned(), patience: settings.patience() })
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {
@@ -105,20 +108,23 @@ impl Control for Session {
             "copy (select key, outcome, source_hash from v1v2.ledger where entity = {} order by {order}) to stdout",
             literal(entity)
         );
-        let Self { connection, place } = self;
+        let Self { connection, place, patience } = self;
+        let (place, patience) = (&*place, *patience);
         let lines = connection.copy_out_raw(&sql).await.map_err(|error| Error::database(place, &error))?;
-        let place = &*place;
-        Ok(lines
-            .map(move |line| {
-                let line = line.map_err(|error| Error::database(place, &error))?;
-                parse(&line).ok_or_else(|| {
-                    Error::failed(format!(
-                        "{place}: v1v2.ledger has a line that this version does not understand"
-                    ))
-                    .help("use the version of v1v2 that wrote it (see v1v2.runs.tool_version)")
-                })
-            })
-            .boxed())
+        // The first line may have to wait for a sort, the others come without a pause.
+        let lines = try_unfold((lines, Duration::MAX), move |(mut lines, wait)| async move {
+            let line =
+                answered(wait, lines.try_next()).await.map_err(|error| Error::database(place, &error))?;
+            let Some(line) = line else { return Ok(None) };
+            let known = parse(&line).ok_or_else(|| {
+                Error::failed(format!(
+                    "{place}: v1v2.ledger has a line that this version does not understand"
+                ))
+                .help("use the version of v1v2 that wrote it (see v1v2.runs.tool_version)")
+            })?;
+            Ok(Some((known, (lines, patience))))
+        });
+        Ok(lines.boxed())
     }
 
     async fn migrated_keys(&mut self, entity: &str, each: &mut EachKey<'_>) -> Result<()> {
@@ -126,7 +132,7 @@ impl Control for Session {
             "copy (select key from v1v2.ledger where entity = {} and outcome in ('m', 'g')) to stdout",
             literal(entity)
         );
-        let Self { connection, place } = self;
+        let Self { connection, place, .. } = self;
         let failed = |error: sqlx::Error| Error::database(place, &error);
         let mut lines = connection.copy_out_raw(&sql).await.map_err(failed)?;
         while let Some(line) = lines.try_next().await.map_err(failed)? {
@@ -164,7 +170,7 @@ impl Control for Session {
             id = quoted(&accounts.id_column),
             table = table(&accounts.table),
         );
-        let Self { connection, place } = self;
+        let Self { connection, place, .. } = self;
         let failed = |error: sqlx::Error| Error::database(place, &error);
         let mut lines = connection.copy_out_raw(&sql).await.map_err(failed)?;
         while let Some(line) = lines.try_next().await.map_err(failed)? {

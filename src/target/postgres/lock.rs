@@ -2,15 +2,20 @@
 //!
 //! Two things together: an advisory lock, which the server takes away when the holder's connection dies, and the row
 //! in `v1v2.lock`, which says who it is and which every chunk's transaction checks. So a run whose connection was
-//! lost cannot go on writing once another one has begun.
+//! lost cannot go on writing once another one has taken the lock.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
+use super::ending::End;
+use super::link::{self, Session};
 use super::{bulk, rollback};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
+use crate::ledger::literal;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
@@ -23,18 +28,19 @@ const ADVISORY_KEY: i64 = 0x7631_7632_0001;
 pub struct Held {
     connection: PgConnection,
     place: String,
+    settings: Arc<Settings>,
+    session: Session,
 }
 
 /// The right to write to V2, on record. Its connection does nothing but hold the lock and keep the run's record.
 pub struct RunLock {
-    connection: PgConnection,
-    place: String,
+    held: Held,
     run: RunName,
 }
 
 impl Held {
     /// Takes the lock, or refuses and says who holds it.
-    pub async fn take(settings: &Settings, place: &str) -> Result<Self> {
+    pub async fn take(settings: &Arc<Settings>, place: &str) -> Result<Self> {
         let mut connection = connect::postgres(Side::V2, settings).await?;
         let failed = |error: sqlx::Error| Error::database(place, &error);
         require_control_schema(&mut connection, place).await?;
@@ -46,7 +52,9 @@ impl Held {
         if !locked {
             return Err(held(&mut connection, place).await?);
         }
-        Ok(Self { connection, place: place.to_owned() })
+        fence_off(&mut connection, place).await?;
+        let session = link::session(&mut connection, settings.patience()).await.map_err(failed)?;
+        Ok(Self { connection, place: place.to_owned(), settings: settings.clone(), session })
     }
 }
 
@@ -87,7 +95,7 @@ impl target::Held for Held {
         .fetch_one(&mut self.connection)
         .await
         .map_err(failed)?;
-        Ok(Box::new(RunLock { connection: self.connection, place, run: RunName { number, id } }))
+        Ok(Box::new(RunLock { held: *self, run: RunName { number, id } }))
     }
 }
 
@@ -98,7 +106,7 @@ impl target::RunLock for RunLock {
     }
 
     async fn begin_bulk(&mut self, plan: &Plan) -> Result<()> {
-        let Self { connection, place, run } = self;
+        let Self { held: Held { connection, place, .. }, run } = self;
         let missing = bulk::missing(connection, place).await?;
         if missing.is_empty() && bulk::is_empty(connection, plan, place).await? {
             bulk::begin(connection, plan, place, run.number).await?;
@@ -112,30 +120,46 @@ impl target::RunLock for RunLock {
         run: RunName,
         advance: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<RolledBack> {
-        rollback::rollback(&mut self.connection, plan, run, &self.place, advance).await
+        let Held { connection, place, .. } = &mut self.held;
+        rollback::rollback(connection, plan, run, place, advance).await
     }
 
     async fn release(
-        mut self: Box<Self>,
+        self: Box<Self>,
         state: State,
         error: Option<&str>,
         counts: &serde_json::Value,
     ) -> Result<()> {
-        let place = &self.place;
-        sqlx::query(
-            "with ended as (update v1v2.runs set finished_at = clock_timestamp(), state = $2, error = $3, \
-                              counts = $4::text::jsonb where no = $1) \
-             delete from v1v2.lock where run = $1",
-        )
-        .bind(self.run.number)
-        .bind(state.as_str())
-        .bind(error)
-        .bind(counts.to_string())
-        .execute(&mut self.connection)
-        .await
-        .map_err(|error| Error::database(place, &error))?;
-        self.connection.close().await.map_err(|error| Error::database(place, &error))
+        let Self { held, run } = *self;
+        let Held { connection, place, settings, session } = held;
+        let end = End { run: run.number, state, error, counts: counts.to_string() };
+        if end.record(connection, &settings, &place, &session).await? {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{place}: another run has taken the lock over meanwhile")))
     }
+}
+
+/// A holder that lost the advisory lock with its connection may still have writers. After this none of their
+/// transactions can begin, and those that were under way have ended, so what is read from now on stays true. It takes a
+/// lock on the table: writers share the row, and a queue of them would let an update of it starve.
+async fn fence_off(connection: &mut PgConnection, place: &str) -> Result<()> {
+    let sql = format!(
+        "begin; lock table v1v2.lock in exclusive mode; \
+         update v1v2.lock set run = null, holder = {}, pid = pg_backend_pid(), since = clock_timestamp(); commit",
+        literal(&holder())
+    );
+    let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await else { return Ok(()) };
+    let error = Error::database(place, &error);
+    if error.sqlstate() == Some("55P03") {
+        return Err(Error::refused(format!(
+            "{place}: an earlier run lost its lock, and one of its chunks is still being written"
+        ))
+        .help(
+            "run the same command again in a moment, or end that program; lock_timeout says how long to wait",
+        ));
+    }
+    Err(error)
 }
 
 /// Refuses a V2 that `setup` has not prepared.

@@ -5,6 +5,8 @@ mod bulk;
 mod careful;
 mod control;
 mod counts;
+mod ending;
+mod link;
 mod lock;
 mod overview;
 mod rollback;

@@ -5,13 +5,13 @@
 //! references between entities are checked by the engine itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::careful::insert_what_fits;
 use super::table;
-use super::writer::Failure;
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, TableName};
@@ -27,6 +27,7 @@ pub struct Trial {
     /// Those of the temporary tables.
     plan: Plan,
     place: String,
+    patience: Duration,
 }
 
 impl Trial {
@@ -60,7 +61,7 @@ impl Trial {
             }
             write.table = temporary;
         }
-        Ok(Self { connection, real, plan, place: place.to_owned() })
+        Ok(Self { connection, real, plan, place: place.to_owned(), patience: settings.patience() })
     }
 }
 
@@ -69,14 +70,10 @@ impl target::Trial for Trial {
     async fn commit(&mut self, batch: &mut Batch) -> Result<()> {
         let failed = |error: sqlx::Error| Error::database(&self.place, &error);
         sqlx::raw_sql("begin").execute(&mut self.connection).await.map_err(failed)?;
-        insert_what_fits(&mut self.connection, &self.plan, &self.place, batch, None).await.map_err(
-            |failure| match failure {
-                Failure::Fatal(error) | Failure::Transient(error, _) => error,
-                Failure::Row(_) => {
-                    Error::failed(format!("{}: a row was refused outside a savepoint", self.place))
-                }
-            },
-        )?;
+        let rows = 0..u32::try_from(batch.lines.len()).unwrap_or(u32::MAX);
+        let inserted =
+            insert_what_fits(&mut self.connection, self.patience, &self.plan, batch, &rows, None).await;
+        inserted.map_err(failed)?;
         sqlx::raw_sql("commit").execute(&mut self.connection).await.map(drop).map_err(failed)
     }
 

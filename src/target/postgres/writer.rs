@@ -7,19 +7,22 @@
 //!
 //! An error that goes away by itself (deadlock, restart of the server, lost connection) repeats the chunk. When the
 //! connection is lost while COMMIT is under way nobody knows its outcome; then the ledger is asked, because it was
-//! part of that transaction.
+//! part of that transaction. A chunk that runs into the server's `statement_timeout` is written in halves: what must be
+//! written together is a row and its ledger line, and a half has both.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::link::Link;
 use super::table;
-use crate::connect::{self, Side};
-use crate::error::{Class, Error, Result, classify};
+use crate::connect::answered;
+use crate::error::{Class, Error, Result, classify, is_cancelled};
 use crate::ledger;
 use crate::plan::{Plan, Write};
 use crate::row::Lines;
@@ -32,11 +35,15 @@ const ATTEMPTS: u32 = 8;
 
 /// One connection that writes chunks. Several of them work side by side, each with its own chunks.
 pub struct Writer {
-    settings: Arc<Settings>,
     pub(super) plan: Arc<Plan>,
     pub(super) place: String,
     run: i32,
-    connection: Option<PgConnection>,
+    pub(super) link: Link,
+    pub(super) patience: Duration,
+    /// Whether the server ends statements that take too long.
+    impatient: bool,
+    /// Rows of a transaction that the server's `statement_timeout` is enough for, as far as we know.
+    rows: u32,
     /// For ledger lines and conflicts: kept from chunk to chunk.
     spare: Lines,
 }
@@ -47,26 +54,82 @@ pub(super) enum Failure {
     Row(Option<u32>),
     /// Try again. With a number, the transaction may have been committed all the same.
     Transient(Error, Option<i64>),
+    /// The server gave a statement up for the time it took: less at once may do.
+    TooSlow(Error),
     /// Stop.
     Fatal(Error),
+}
+
+/// Rows of a chunk that one transaction writes.
+struct Part {
+    rows: Range<u32>,
+    /// Written the careful way, beginning with a row that the database seems to refuse.
+    careful: Option<Option<u32>>,
+}
+
+impl Part {
+    /// Two halves; `None` if it is a single row. Once rows were rejected, only the careful way leaves them out.
+    fn halves(&self) -> Option<[Self; 2]> {
+        let Range { start, end } = self.rows;
+        let middle = start + (end - start) / 2;
+        let half = |rows| Self { rows, careful: self.careful.map(|_| None) };
+        (middle > start).then(|| [half(start..middle), half(middle..end)])
+    }
 }
 
 #[async_trait]
 impl target::Writer for Writer {
     async fn commit(&mut self, batch: &mut Batch) -> Result<()> {
-        let mut careful = None;
+        let end = u32::try_from(batch.lines.len()).unwrap_or(u32::MAX);
+        let mut open = vec![Part { rows: 0..end, careful: None }];
+        while let Some(part) = open.pop() {
+            let halves = match part.halves() {
+                Some(halves) if part.rows.len() > self.rows as usize => Some(halves),
+                _ => self.write(batch, part).await?,
+            };
+            // In order: the last one is taken first.
+            open.extend(halves.into_iter().flat_map(|[front, back]| [back, front]));
+        }
+        Ok(())
+    }
+
+    async fn close(mut self: Box<Self>) {
+        self.link.close().await;
+    }
+}
+
+impl Writer {
+    /// A writer for one run. It connects when it is first needed.
+    pub fn new(settings: Arc<Settings>, plan: Arc<Plan>, place: String, run: i32) -> Self {
+        let (patience, impatient) = (settings.patience(), !settings.statement_timeout.is_zero());
+        let link = Link::new(settings, place.clone());
+        Self { plan, place, run, link, patience, impatient, rows: u32::MAX, spare: Lines::default() }
+    }
+
+    /// Writes a part, or says into which halves it must be split.
+    async fn write(&mut self, batch: &mut Batch, mut part: Part) -> Result<Option<[Part; 2]>> {
         let mut attempt = 0;
         loop {
-            let outcome = match careful {
-                None => self.copy(batch).await,
-                Some(suspect) => self.insert_carefully(batch, suspect).await,
+            let outcome = match part.careful {
+                None => self.copy(batch, &part.rows).await,
+                Some(suspect) => self.insert_carefully(batch, &part.rows, suspect).await,
             };
-            let Err(failure) = outcome else { return Ok(()) };
+            let Err(failure) = outcome else {
+                // What was slow once, perhaps for somebody's lock, is tried with a little more each time.
+                self.rows = self.rows.saturating_add(self.rows / 8 + 1);
+                return Ok(None);
+            };
             // Whatever failed, this connection may be out of step with its server: it is never used again.
-            self.discard().await;
+            self.link.discard(matches!(failure, Failure::Transient(..))).await;
             match failure {
-                Failure::Row(suspect) => careful = Some(suspect),
+                Failure::Row(suspect) => part.careful = Some(suspect),
                 Failure::Fatal(error) => return Err(error),
+                Failure::TooSlow(error) => {
+                    let Some(halves) = part.halves() else { return Err(too_slow(error)) };
+                    self.rows = (part.rows.len() as u32).div_ceil(2);
+                    tracing::warn!(entity = %batch.name, rows = self.rows, "the chunk took too long, and is halved");
+                    return Ok(Some(halves));
+                }
                 Failure::Transient(error, committing) => {
                     attempt += 1;
                     if attempt >= ATTEMPTS {
@@ -79,122 +142,88 @@ impl target::Writer for Writer {
                     if let Some(txid) = committing
                         && self.was_committed(txid).await?
                     {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
             }
         }
     }
 
-    async fn close(mut self: Box<Self>) {
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::debug!("closing a connection of V2: {}", Error::database(&self.place, &error));
-        }
-    }
-}
-
-impl Writer {
-    /// A writer for one run. It connects when it is first needed.
-    pub fn new(settings: Arc<Settings>, plan: Arc<Plan>, place: String, run: i32) -> Self {
-        Self { settings, plan, place, run, connection: None, spare: Lines::default() }
-    }
-
-    async fn discard(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            // The driver's own closing handshake would wait for replies that are out of step.
-            if let Err(error) = connection.close_hard().await {
-                tracing::debug!("dropping a connection of V2: {}", Error::database(&self.place, &error));
-            }
-        }
-    }
-
-    pub(super) async fn connection(&mut self) -> Result<&mut PgConnection, Failure> {
-        if self.connection.is_none() {
-            let opened = connect::another(Side::V2, &self.settings).await;
-            // A server that is restarting refuses connections for a while.
-            self.connection = Some(opened.map_err(|error| Failure::Transient(error, None))?);
-        }
-        match &mut self.connection {
-            Some(connection) => Ok(connection),
-            None => Err(Failure::Fatal(Error::failed("V2: no connection"))),
-        }
-    }
-
     /// Begins a transaction that only the holder of the run's lock can commit; returns its number.
     pub(super) async fn begin(&mut self) -> Result<i64, Failure> {
-        let place = self.place.clone();
-        let run = self.run;
-        let connection = self.connection().await?;
-        let begun = sqlx::raw_sql("begin").execute(&mut *connection).await;
-        begun.map_err(|error| failure(&place, &error, None))?;
+        let (patience, run) = (self.patience, self.run);
+        let connection = self.link.get().await?;
+        let begun = answered(patience, sqlx::raw_sql("begin").execute(&mut *connection)).await;
+        begun.map_err(|error| self.failure(&error, None))?;
         // The row lock keeps another run from taking the lock over before this transaction has ended.
-        let txid: Option<i64> =
-            sqlx::query_scalar("select txid_current() from v1v2.lock where run = $1 for share")
-                .bind(run)
-                .fetch_optional(connection)
-                .await
-                .map_err(|error| failure(&place, &error, None))?;
+        let sql = "select txid_current() from v1v2.lock where run = $1 for share";
+        let connection = self.link.get().await?;
+        let txid = answered(patience, sqlx::query_scalar(sql).bind(run).fetch_optional(connection)).await;
+        let txid: Option<i64> = txid.map_err(|error| self.failure(&error, None))?;
         txid.ok_or_else(|| {
             Failure::Fatal(
-                Error::failed(format!("{place}: this run has lost its lock to another run, and stops"))
-                    .help("see `v1v2 status` for the run that goes on"),
+                Error::failed(format!(
+                    "{}: this run has lost its lock to another run, and stops",
+                    self.place
+                ))
+                .help("see `v1v2 status` for the run that goes on"),
             )
         })
     }
 
-    async fn copy(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+    async fn copy(&mut self, batch: &mut Batch, rows: &Range<u32>) -> Result<(), Failure> {
         let txid = self.begin().await?;
         let plan = self.plan.clone();
-        let place = self.place.clone();
         let entity = &plan.entities[batch.entity];
-        let connection = self.connection().await?;
         for (write, lines) in entity.writes.iter().zip(&batch.records.writes) {
-            if lines.is_empty() {
+            let (bytes, first, count) = lines.part(rows);
+            if count == 0 {
                 continue;
             }
             let columns: Vec<_> = write.columns.iter().map(|column| quoted(&column.name)).collect();
             let sql = format!("copy {} ({}) from stdin", table(&write.table), columns.join(", "));
-            copy_in(connection, &sql, lines).await.map_err(|error| match classify(&error) {
-                Class::Row => Failure::Row(line_of(&error).and_then(|line| lines.source_row(line))),
-                _ => failure(&place, &error, None),
+            let patience = self.patience;
+            let copied = copy_in(self.link.get().await?, patience, &sql, bytes, count).await;
+            copied.map_err(|error| match classify(&error) {
+                Class::Row => Failure::Row(line_of(&error).and_then(|line| lines.source_row(first + line))),
+                _ => self.failure(&error, None),
             })?;
         }
-        self.write_ledger(batch, txid).await?;
+        self.write_ledger(batch, rows, txid).await?;
         self.commit_transaction(txid).await
     }
 
     /// Ledger lines and conflicts, in the transaction of the records they describe.
-    pub(super) async fn write_ledger(&mut self, batch: &Batch, txid: i64) -> Result<(), Failure> {
-        let place = self.place.clone();
-        let run = self.run;
-        let connection = self.connection().await?;
+    pub(super) async fn write_ledger(
+        &mut self,
+        batch: &Batch,
+        rows: &Range<u32>,
+        txid: i64,
+    ) -> Result<(), Failure> {
+        let (patience, run) = (self.patience, self.run);
+        let of_part = &batch.lines[rows.start as usize..rows.end as usize];
         if batch.again {
-            let keys: Vec<&str> = batch.lines.iter().map(|line| line.key.as_str()).collect();
+            let keys: Vec<&str> = of_part.iter().map(|line| line.key.as_str()).collect();
             for known in ["v1v2.ledger", "v1v2.conflicts"] {
-                sqlx::query(AssertSqlSafe(format!(
-                    "delete from {known} where entity = $1 and key = any($2)"
-                )))
-                .bind(&*batch.name)
-                .bind(&keys)
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| failure(&place, &error, None))?;
+                let sql = format!("delete from {known} where entity = $1 and key = any($2)");
+                let connection = self.link.get().await?;
+                let deleted = sqlx::query(AssertSqlSafe(sql)).bind(&*batch.name).bind(&keys);
+                let deleted = answered(patience, deleted.execute(connection)).await;
+                deleted.map_err(|error| self.failure(&error, None))?;
             }
         }
         let mut lines = std::mem::take(&mut self.spare);
-        let connection = self.connection().await?;
         lines.clear();
-        for (row, line) in (0_u32..).zip(&batch.lines) {
+        for (row, line) in rows.clone().zip(of_part) {
             let source =
                 line.reject.as_ref().map(|_| String::from_utf8_lossy(batch.rows.row(row as usize).line()));
             ledger::append(&mut lines, row, txid, run, &batch.name, line, source.as_deref());
         }
         let sql = format!("copy v1v2.ledger ({}) from stdin", ledger::COLUMNS);
-        copy_in(connection, &sql, &lines).await.map_err(|error| failure(&place, &error, None))?;
+        let copied = copy_in(self.link.get().await?, patience, &sql, lines.bytes(), lines.len()).await;
+        copied.map_err(|error| self.failure(&error, None))?;
         lines.clear();
-        for note in &batch.records.notes {
+        for note in batch.records.notes.iter().filter(|note| rows.contains(&note.row)) {
             lines.text(Some(&batch.name));
             lines.text(Some(&batch.lines[note.row as usize].key));
             lines.text(Some(&note.kind));
@@ -207,39 +236,41 @@ impl Writer {
         }
         if !lines.is_empty() {
             let sql = "copy v1v2.conflicts (entity, key, kind, run, decision, other_entity, other_key, detail) from stdin";
-            copy_in(connection, sql, &lines).await.map_err(|error| failure(&place, &error, None))?;
+            let copied = copy_in(self.link.get().await?, patience, sql, lines.bytes(), lines.len()).await;
+            copied.map_err(|error| self.failure(&error, None))?;
         }
         self.spare = lines;
         Ok(())
     }
 
     pub(super) async fn commit_transaction(&mut self, txid: i64) -> Result<(), Failure> {
-        let place = self.place.clone();
-        let connection = self.connection().await?;
-        let ended = sqlx::raw_sql("commit").execute(&mut *connection).await;
-        ended.map_err(|error| match classify(&error) {
+        let patience = self.patience;
+        let ended = sqlx::raw_sql("commit").execute(self.link.get().await?);
+        answered(patience, ended).await.map_err(|error| match classify(&error) {
             // A deferred constraint speaks up at COMMIT.
             Class::Row => Failure::Row(None),
-            _ => failure(&place, &error, Some(txid)),
+            _ => self.failure(&error, Some(txid)),
         })?;
         // COMMIT of an aborted transaction is answered without an error, but it is a rollback.
-        match status_of(connection, txid).await {
+        match answered(patience, status_of(self.link.get().await?, txid)).await {
             Ok(Some(status)) if status == "committed" => Ok(()),
-            Ok(_) => Err(Failure::Fatal(Error::failed(format!("{place}: COMMIT did not commit the chunk")))),
-            Err(error) => Err(failure(&place, &error, Some(txid))),
+            Ok(_) => {
+                Err(Failure::Fatal(Error::failed(format!("{}: COMMIT did not commit the chunk", self.place))))
+            }
+            Err(error) => Err(self.failure(&error, Some(txid))),
         }
     }
 
     /// Asks a new connection what became of a transaction whose COMMIT was not answered.
     async fn was_committed(&mut self, txid: i64) -> Result<bool> {
         for attempt in 1..=ATTEMPTS {
-            let place = self.place.clone();
-            let asked = match self.connection().await {
-                Ok(connection) => {
-                    status_of(connection, txid).await.map_err(|error| Error::database(&place, &error))
-                }
-                Err(Failure::Transient(error, _) | Failure::Fatal(error)) => Err(error),
-                Err(Failure::Row(_)) => Err(Error::failed(format!("{place}: no connection"))),
+            let asked = match self.link.get().await {
+                Ok(connection) => answered(self.patience, status_of(connection, txid))
+                    .await
+                    .map_err(|error| Error::database(&self.place, &error)),
+                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Transient(error, _) | Failure::TooSlow(error)) => Err(error),
+                Err(Failure::Row(_)) => Err(Error::failed(format!("{}: no connection", self.place))),
             };
             match asked {
                 Ok(Some(status)) if status == "committed" => return Ok(true),
@@ -248,7 +279,7 @@ impl Writer {
                 Ok(_) => return Ok(false),
                 Err(error) => {
                     tracing::warn!("asking V2 what became of a chunk: {}", error.message());
-                    self.discard().await;
+                    self.link.discard(true).await;
                 }
             }
             tokio::time::sleep(backoff(attempt)).await;
@@ -256,6 +287,24 @@ impl Writer {
         Err(Error::failed(format!("{}: nobody can tell whether the last chunk was committed", self.place))
             .help("run the same command again: the ledger, which was part of that transaction, decides"))
     }
+
+    /// What an error that is no row's means for the chunk.
+    pub(super) fn failure(&self, error: &sqlx::Error, committing: Option<i64>) -> Failure {
+        let described = Error::database(&self.place, error);
+        match classify(error) {
+            Class::Transient => Failure::Transient(described, committing),
+            Class::Row | Class::Fatal if self.impatient && is_cancelled(error) => Failure::TooSlow(described),
+            Class::Row | Class::Fatal => Failure::Fatal(described),
+        }
+    }
+}
+
+/// A single row took too long: nothing is left to be halved.
+fn too_slow(error: Error) -> Error {
+    error.help(
+        "a single row takes longer than statement_timeout lets it: raise it, or look at V2's triggers, and at the locks \
+         that others hold there; `batch_size` is not to blame",
+    )
 }
 
 async fn status_of(connection: &mut PgConnection, txid: i64) -> sqlx::Result<Option<String>> {
@@ -263,28 +312,26 @@ async fn status_of(connection: &mut PgConnection, txid: i64) -> sqlx::Result<Opt
 }
 
 /// Exponential, with jitter so that two writers that met in a deadlock do not meet again: 50 ms, 100 ms, … 3 s.
-fn backoff(attempt: u32) -> Duration {
+pub(super) fn backoff(attempt: u32) -> Duration {
     let base = (50_u64 << attempt.min(6)).min(3_000);
     Duration::from_millis(rand::rng().random_range(base / 2..=base))
 }
 
-pub(super) fn failure(place: &str, error: &sqlx::Error, committing: Option<i64>) -> Failure {
-    let described = Error::database(place, error);
-    match classify(error) {
-        Class::Transient => Failure::Transient(described, committing),
-        Class::Row | Class::Fatal => Failure::Fatal(described),
-    }
-}
-
-async fn copy_in(connection: &mut PgConnection, sql: &str, lines: &Lines) -> sqlx::Result<()> {
-    let mut copy = connection.copy_in_raw(sql).await?;
+async fn copy_in(
+    connection: &mut PgConnection,
+    patience: Duration,
+    sql: &str,
+    bytes: &[u8],
+    sent: usize,
+) -> sqlx::Result<()> {
+    let mut copy = answered(patience, connection.copy_in_raw(sql)).await?;
     // Slices keep the server working while the rest is on its way.
-    for slice in lines.bytes().chunks(256 * 1024) {
-        copy.send(slice).await?;
+    for slice in bytes.chunks(256 * 1024) {
+        answered(patience, async { copy.send(slice).await.map(drop) }).await?;
     }
-    let written = copy.finish().await?;
-    if written != lines.len() as u64 {
-        let (sent, what) = (lines.len(), "rows of a COPY");
+    let written = answered(patience, copy.finish()).await?;
+    if written != sent as u64 {
+        let what = "rows of a COPY";
         return Err(sqlx::Error::Protocol(format!("the server took {written} of {sent} {what}")));
     }
     Ok(())
