@@ -84,8 +84,8 @@ impl CloseLook {
         self.wanted.get(next).is_none_or(|row| *row as usize >= range.end)
     }
 
-    /// The rows of an entity that need a close look, by [`Wanted::has`]: so that V1 need not sort all rows again for a
-    /// few of them.
+    /// The rows of an entity that need a close look: whoever can tell them from the others need not have V1 sort all rows
+    /// again for a few.
     pub fn wanted(&self, entity: usize) -> Wanted {
         let range = self.rows.range(entity);
         let first = self.wanted.partition_point(|row| (*row as usize) < range.start);

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::report::{self, Align, EntityProgress, Event, Progress, Table};
 use crate::run::{self, Observer, Options, Summary};
 use crate::source::filter;
-use crate::target;
+use crate::target::{self, Logs};
 use crate::validate::Only;
 
 pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome> {
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     drop(finishing);
     observer.finish();
     let summary = migrated?;
-    print(context, &summary, args.dry_run);
+    print(context, &summary, args.dry_run, target.logs());
     if summary.interrupted {
         return Err(Error::interrupted(
             "interrupted: the chunks that were under way are in V2, the rest is not",
@@ -138,7 +138,7 @@ impl Observer for Bars {
     }
 }
 
-fn print(context: &Context, summary: &Summary, dry_run: bool) {
+fn print(context: &Context, summary: &Summary, dry_run: bool, logs: Logs) {
     for of in &summary.entities {
         context.events.emit(&Event::EntityFinished {
             entity: of.entity.clone(),
@@ -179,7 +179,7 @@ fn print(context: &Context, summary: &Summary, dry_run: bool) {
     }
     if !summary.conflicts.is_empty() {
         output.line("");
-        output.line("conflicts, and what was decided (v1v2.conflicts has each one):");
+        output.line(format!("conflicts, and what was decided ({} has each one):", logs.conflicts));
         let mut table = Table::new([("  kind: decision", Align::Left), ("rows", Align::Right)]);
         for (kind, count) in &summary.conflicts {
             table.row([format!("  {kind}"), count.to_string()]);
@@ -188,7 +188,7 @@ fn print(context: &Context, summary: &Summary, dry_run: bool) {
     }
     if !summary.rejects.is_empty() {
         output.line("");
-        output.line("rejected (v1v2.outcomes has each one, with its source row):");
+        output.line(format!("rejected ({} has each one, with its source row):", logs.rejects));
         let mut table = Table::new([("  entity and code", Align::Left), ("rows", Align::Right)]);
         for (code, count) in &summary.rejects {
             table.row([format!("  {code}"), count.to_string()]);

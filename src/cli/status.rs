@@ -63,7 +63,7 @@ pub(super) async fn run(context: &Context) -> Result<Outcome> {
             output.line(format!("  {table} {name}"));
         }
         if missing.len() > SHOWN {
-            output.line(format!("  and {} more (v1v2.dropped)", missing.len() - SHOWN));
+            output.line(format!("  and {} more", missing.len() - SHOWN));
         }
         output.line("`v1v2 migrate` goes on and brings them back; `v1v2 repair` brings them back at once");
     }

@@ -15,7 +15,7 @@ pub(super) async fn verify_login(context: &Context, args: &VerifyLoginArgs) -> R
     let Some(login) = v2.login(&plan, &args.email).await? else {
         let place = target.place();
         return Err(Error::differences(format!("{place} has no account with that email or user name")).help(
-            "look it up in the accounts table; suffixed and placeholder emails are in v1v2.conflicts",
+            "look it up in the accounts table; suffixed and placeholder emails are in the conflict log",
         ));
     };
     let password = report::password("Password: ")?;

@@ -45,11 +45,23 @@ pub fn open(settings: &Arc<Settings>) -> Result<Box<dyn Target>> {
     })
 }
 
+/// Tables or collections of v1v2's own that people read.
+#[derive(Debug, Clone, Copy)]
+pub struct Logs {
+    /// What was decided about clashes.
+    pub conflicts: &'static str,
+    /// Rejected rows with their source.
+    pub rejects: &'static str,
+}
+
 /// One V2.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Where it is, for messages: no user, no password.
     fn place(&self) -> &str;
+
+    /// Where the conflict log and the rejected rows can be read, for messages.
+    fn logs(&self) -> Logs;
 
     /// Checks the definitions against V1 and this V2. Only reads.
     ///

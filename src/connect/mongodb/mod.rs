@@ -97,10 +97,10 @@ pub async fn mongodb(settings: &Settings) -> Result<MongoDb> {
     mongodb_as(settings, "v1v2").await
 }
 
-/// As [`mongodb`], under a name by which the server's list of operations tells this client from others.
+/// As [`mongodb()`], under a name by which the server's list of operations tells this client from others.
 ///
 /// # Errors
-/// As [`mongodb`].
+/// As [`mongodb()`].
 pub async fn mongodb_as(settings: &Settings, application: &str) -> Result<MongoDb> {
     let address = Address::of(settings)?;
     let place = address.place.clone();

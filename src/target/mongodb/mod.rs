@@ -36,7 +36,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, RunName, Target, Told, Trial, Writer};
+use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in MongoDB.
 pub struct MongoDb {
@@ -54,6 +54,10 @@ impl MongoDb {
 impl Target for MongoDb {
     fn place(&self) -> &str {
         &self.shared.place
+    }
+
+    fn logs(&self) -> Logs {
+        Logs { conflicts: session::CONFLICTS, rejects: session::LEDGER }
     }
 
     async fn plan(&self, definitions: &Definitions, v1: &mut PgConnection) -> Result<Plan> {

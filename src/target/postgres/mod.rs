@@ -1,4 +1,4 @@
-//! Postgres as V2. Start with [`writer`]: how a chunk is written, and what happens when the database refuses.
+//! Postgres as V2. Start with `writer.rs`: how a chunk is written, and what happens when the database refuses.
 
 mod accounts;
 mod bulk;
@@ -24,7 +24,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, RunName, Target, Told, Trial, Writer};
+use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in Postgres.
 pub struct Postgres {
@@ -43,6 +43,10 @@ impl Postgres {
 impl Target for Postgres {
     fn place(&self) -> &str {
         &self.place
+    }
+
+    fn logs(&self) -> Logs {
+        Logs { conflicts: "v1v2.conflicts", rejects: "v1v2.outcomes" }
     }
 
     async fn plan(&self, definitions: &Definitions, v1: &mut PgConnection) -> Result<Plan> {
