@@ -142,6 +142,9 @@ pub struct MigrateArgs {
     /// Try again the rows that were rejected
     #[arg(long)]
     pub retry_rejected: bool,
+    /// Go on although V2's tables have changed since rows were first migrated into them
+    #[arg(long)]
+    pub accept_changes: bool,
     /// Write into a V2 that already has accounts that are not ours
     #[arg(long)]
     pub into_existing: bool,
