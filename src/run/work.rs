@@ -188,6 +188,11 @@ fn convert(
             if let Some(reject) = shared.duplicates.reject(chunk.entity, &key) {
                 return Err(reject.clone());
             }
+            if let Some(column) = row.no_text() {
+                let column = &entity.source.columns[column].name;
+                let reason = format!("V1's column {column} has bytes that are not valid UTF-8");
+                return Err(Reject::new("database-22021", reason));
+            }
             let mut context = Context {
                 plan: &shared.plan,
                 ids: &shared.ids,

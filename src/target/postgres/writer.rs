@@ -247,8 +247,7 @@ impl Writer {
         let mut lines = std::mem::take(&mut self.spare);
         lines.clear();
         for (row, line) in rows.clone().zip(of_part) {
-            let source =
-                line.reject.as_ref().map(|_| String::from_utf8_lossy(batch.rows.row(row as usize).line()));
+            let source = line.reject.as_ref().map(|_| crate::row::kept(batch.rows.row(row as usize).line()));
             ledger::append(&mut lines, row, txid, run, &batch.name, line, source.as_deref());
         }
         let sql = format!("copy v1v2.ledger ({}) from stdin", ledger::COLUMNS);
