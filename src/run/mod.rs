@@ -137,10 +137,9 @@ pub async fn migrate(
     stop: Stop,
 ) -> Result<Summary> {
     let began = Instant::now();
-    let source_place = connect::place(Side::V1, &settings)?.to_string();
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     let v1 = connect::postgres(Side::V1, &settings).await?;
-    let mut snapshot = Snapshot::take(v1, source_place, settings.patience()).await?;
+    let mut snapshot = Snapshot::of_locked_tables(v1, &settings, &plan).await?;
     let job = Job { settings, plan, options, observer, stop, target, selected };
     let mut summary = if job.options.dry_run {
         dry_run(&job, &mut snapshot).await?
