@@ -25,15 +25,16 @@ pub async fn compare(
     write: &Write,
     sent: &Rows,
 ) -> sqlx::Result<Option<Difference>> {
-    let types: Vec<(String, String)> = sqlx::query_as(
-        "select attname::text, format_type(atttypid, atttypmod) from pg_attribute \
-         where attrelid = $1::regclass and attnum > 0 and not attisdropped",
+    let types: Vec<(String, String, bool)> = sqlx::query_as(
+        "select attname::text, format_type(atttypid, atttypmod), \
+                exists (select from pg_index where indrelid = attrelid and indisprimary and attnum = any (indkey)) \
+         from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped",
     )
     .bind(table(&write.table))
     .fetch_all(&mut *connection)
     .await?;
     let full_type = |name: &str| {
-        types.iter().find(|(of, _)| of == name).map_or("text", |(_, full_type)| full_type.as_str())
+        types.iter().find(|(of, ..)| of == name).map_or("text", |(_, full_type, _)| full_type.as_str())
     };
     let sent_as: Vec<_> = write
         .columns
@@ -44,17 +45,16 @@ pub async fn compare(
     let arrays: Vec<_> = (1..=write.columns.len()).map(|number| format!("${number}::text[]")).collect();
     let aliases: Vec<_> = (0..write.columns.len()).map(|i| format!("c{i}")).collect();
     let from = format!("unnest({}) as sent({})", arrays.join(", "), aliases.join(", "));
-    // By a unique key each row has one counterpart, whose columns can be told apart.
-    let key = write
-        .uniques
-        .iter()
-        .map(|unique| &unique.columns)
-        .find(|columns| columns.iter().all(|&column| write.columns[column].not_null));
+    // By the primary key each row has one counterpart, whose columns can be told apart. Other unique indexes may be away
+    // during a bulk load.
+    let written = |name: &String| write.columns.iter().position(|column| column.name == *name);
+    let key = types.iter().filter(|(_, _, primary)| *primary).map(|(name, ..)| written(name));
+    let key: Option<Vec<usize>> = key.collect::<Option<_>>().filter(|key: &Vec<_>| !key.is_empty());
     let sql = match key {
         Some(key) => {
             let same: Vec<_> = key
-                .iter()
-                .map(|&column| {
+                .into_iter()
+                .map(|column| {
                     let of = &write.columns[column];
                     let (name, full_type) = (quoted(&of.name), full_type(&of.name));
                     format!("record.{name} = sent.c{column}::{full_type}")
