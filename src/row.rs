@@ -100,6 +100,19 @@ impl<'a> Row<'a> {
         self.text(column).filter(|text| !text.trim().is_empty())
     }
 
+    /// Whether a column is text at all, or null. A database of encoding SQL_ASCII holds whatever bytes it was given.
+    pub fn is_text(&self, column: usize) -> bool {
+        self.raw(column).is_none_or(|field| std::str::from_utf8(field).is_ok())
+    }
+
+    /// The first column that is no text.
+    pub fn no_text(&self) -> Option<usize> {
+        if std::str::from_utf8(self.line()).is_ok() {
+            return None;
+        }
+        (0..self.ends.len()).find(|&column| !self.is_text(column))
+    }
+
     /// The elements of an array column; none for null.
     pub fn elements(&self, column: usize) -> Vec<Option<String>> {
         self.text(column).map(|text| elements(&text)).unwrap_or_default()
@@ -112,7 +125,22 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Takes COPY's escaping off. The connection's encoding is UTF-8; what is not, is replaced by U+FFFD.
+/// A line of COPY text to be kept as text. Bytes that are no text stand in it as COPY writes bytes by their number
+/// (`\x` and two hexadecimal digits), so that nothing of the row is lost.
+pub fn kept(line: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(line) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(line.len() + 16);
+    for chunk in line.utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(text)
+}
+
+/// Takes COPY's escaping off. What is no text would be replaced by U+FFFD; rows with such columns are rejected before
+/// anything of them is used ([`Row::no_text`]).
 pub fn unescape(field: &[u8]) -> Cow<'_, str> {
     if memchr::memchr(b'\\', field).is_none() {
         return String::from_utf8_lossy(field);
@@ -323,6 +351,18 @@ mod tests {
         assert_eq!(row.line(), b"1\ta\\tb\t\\N\t");
         assert_eq!(rows.row(1).text(1).as_deref(), Some("\\N"), "an escaped backslash is not a null");
         assert_eq!(rows.row(1).elements(3), [Some("1".to_owned()), Some("2".to_owned())]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_kept_by_their_number() {
+        let mut rows = Rows::new(3);
+        rows.push(b"1\tcaf\xe9\xff\t\xc3\xa9\n");
+        let row = rows.row(0);
+        assert_eq!((row.no_text(), row.is_text(0), row.is_text(2)), (Some(1), true, true));
+        assert_eq!(kept(row.line()), "1\tcaf\\xe9\\xff\té");
+        rows.push("2\té\t\\N\n".as_bytes());
+        assert_eq!(rows.row(1).no_text(), None);
+        assert_eq!(kept(rows.row(1).line()), "2\té\t\\N");
     }
 
     #[test]

@@ -142,6 +142,12 @@ pub struct MigrateArgs {
     /// Try again the rows that were rejected
     #[arg(long)]
     pub retry_rejected: bool,
+    /// Stop when more rows than that are rejected; with %, of those looked at
+    #[arg(long, value_name = "N|N%")]
+    pub max_rejects: Option<String>,
+    /// Go on although V2's tables have changed since rows were first migrated into them
+    #[arg(long)]
+    pub accept_changes: bool,
     /// Write into a V2 that already has accounts that are not ours
     #[arg(long)]
     pub into_existing: bool,

@@ -6,6 +6,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::report::Event;
+use crate::source::despite_locks;
 use crate::target::{self, Target};
 
 pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
@@ -41,5 +42,5 @@ pub(super) async fn compile(context: &Context, target: &dyn Target) -> Result<Pl
     let settings = &context.settings;
     let definitions = Definitions::load(settings.migrators_dir.as_deref())?;
     let mut v1 = connect::postgres(Side::V1, settings).await?;
-    target.plan(&definitions, &mut v1).await
+    despite_locks(settings, &mut v1, async |v1| target.plan(&definitions, v1).await).await
 }

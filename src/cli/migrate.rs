@@ -69,6 +69,7 @@ fn options(plan: &Plan, args: &MigrateArgs) -> Result<Options> {
         filters,
         dry_run: args.dry_run,
         retry_rejected: args.retry_rejected,
+        accept_changes: args.accept_changes,
         arguments: std::env::args().skip(2).collect(),
     })
 }

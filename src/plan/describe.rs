@@ -88,8 +88,10 @@ pub async fn describe(
     let sql = format!("{BEFORE}{query}\n) as source");
     let statement = match conn.prepare(AssertSqlSafe(sql).into_sql_str()).await {
         Ok(statement) => statement,
-        Err(sqlx::Error::Database(error)) => return Ok(Err(fault(&*error, query, v1))),
-        Err(error) => return Err(Error::database("preparing a query on V1", &error)),
+        Err(sqlx::Error::Database(error)) if is_about_the_query(error.code().as_deref()) => {
+            return Ok(Err(fault(&*error, query, v1)));
+        }
+        Err(error) => return Err(Error::database("V1, preparing a query", &error)),
     };
     if statement.parameters().is_some_and(|parameters| parameters.left().is_some_and(|list| !list.is_empty()))
     {
@@ -123,6 +125,13 @@ pub async fn describe(
     forbidden.sort();
     forbidden.dedup();
     Ok(Ok(Described { columns, shape, forbidden }))
+}
+
+/// Whether the server complains about the query. A lock that was not given, a server that shuts down or a session that
+/// was ended says nothing about it.
+fn is_about_the_query(code: Option<&str>) -> bool {
+    // feature not supported, data exception, invalid schema name, syntax error or access rule violation, program limit
+    code.and_then(|code| code.get(..2)).is_some_and(|class| matches!(class, "0A" | "22" | "3F" | "42" | "54"))
 }
 
 fn fault(error: &(dyn sqlx::error::DatabaseError + 'static), query: &str, v1: &Catalog) -> Fault {

@@ -8,6 +8,21 @@ use super::v2::{Store, V2};
 use crate::catalog::{Catalog, Collections, Table, quote, quote_table};
 use crate::definition::problem::Problem;
 
+/// The schema of `setup/postgres/control.sql`.
+const CONTROL_SCHEMA: &str = "v1v2";
+
+/// What runs, rollbacks and reports do with its tables.
+const CONTROL: &[(&str, &[&str])] = &[
+    ("accounting", &["SELECT"]),
+    ("conflicts", &["SELECT", "INSERT", "DELETE"]),
+    ("dropped", &["SELECT", "INSERT", "DELETE"]),
+    ("entities", &["SELECT", "INSERT", "DELETE"]),
+    ("ledger", &["SELECT", "INSERT", "DELETE"]),
+    ("lock", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("meta", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("runs", &["SELECT", "INSERT", "UPDATE"]),
+];
+
 impl Checker<'_> {
     /// Remembers that a table or collection is read, and perhaps written; says what may surprise about it.
     pub(super) fn uses(&mut self, store: Store<'_>, written: bool) {
@@ -71,6 +86,29 @@ impl Checker<'_> {
         }
     }
 
+    /// What v1v2 itself reads and writes in V2. A V2 without it was not set up, which is told elsewhere.
+    fn uses_control_schema(&mut self, catalog: &Catalog) {
+        for (name, privileges) in CONTROL {
+            let name = TableName { schema: CONTROL_SCHEMA.to_owned(), name: (*name).to_owned() };
+            let Some(table) = catalog.tables.get(&name) else { continue };
+            let has = table.privileges;
+            for privilege in *privileges {
+                let held = match *privilege {
+                    "SELECT" => has.select,
+                    "INSERT" => has.insert,
+                    "UPDATE" => has.update,
+                    _ => has.delete,
+                };
+                if !held {
+                    self.lacking.entry(name.clone()).or_default().insert(privilege);
+                }
+            }
+            if catalog.closed_schemas.contains(CONTROL_SCHEMA) {
+                self.lacking.entry(name).or_default();
+            }
+        }
+    }
+
     /// All missing privileges, with what to run.
     pub(super) fn grants(&mut self) {
         match self.inputs.v2 {
@@ -117,6 +155,7 @@ impl Checker<'_> {
     }
 
     fn statements(&mut self, catalog: &Catalog) {
+        self.uses_control_schema(catalog);
         if self.lacking.is_empty() {
             return;
         }

@@ -25,7 +25,7 @@ use crate::connect::{self, Side};
 use crate::error::{Error, Kind, Result};
 use crate::migrator::{EntityIds, Lookups, Phones, References};
 use crate::password::HashPool;
-use crate::plan::Plan;
+use crate::plan::{Entity, Plan};
 use crate::settings::{PasswordMode, Settings};
 use crate::source::Snapshot;
 use crate::target::{Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer, release};
@@ -41,6 +41,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Try rows again that were rejected before.
     pub retry_rejected: bool,
+    /// Go on although V2's tables are not what they were when their rows were first migrated.
+    pub accept_changes: bool,
     /// The command's arguments for the run's record, without secrets.
     pub arguments: Vec<String>,
 }
@@ -135,10 +137,9 @@ pub async fn migrate(
     stop: Stop,
 ) -> Result<Summary> {
     let began = Instant::now();
-    let source_place = connect::place(Side::V1, &settings)?.to_string();
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     let v1 = connect::postgres(Side::V1, &settings).await?;
-    let mut snapshot = Snapshot::take(v1, source_place, settings.patience()).await?;
+    let mut snapshot = Snapshot::of_locked_tables(v1, &settings, &plan).await?;
     let job = Job { settings, plan, options, observer, stop, target, selected };
     let mut summary = if job.options.dry_run {
         dry_run(&job, &mut snapshot).await?
@@ -223,6 +224,9 @@ impl Prepared {
         let (ids, new_entities) = prepare::entity_ids(control, snapshot, plan).await?;
         let ledger_lines = prepare::ledger_lines(control, plan).await?;
         prepare::require_dependencies(snapshot, plan, selected, &ledger_lines).await?;
+        if !job.options.accept_changes {
+            prepare::require_same_structure(control, &job.selected(), target.place()).await?;
+        }
         let lookups = prepare::lookups(control, plan, target.place()).await?;
         let references = prepare::references(control, plan).await?;
         job.observer.step("taking the census: who is who");
@@ -234,6 +238,10 @@ impl Prepared {
 }
 
 impl Job<'_> {
+    fn selected(&self) -> Vec<&Entity> {
+        self.selected.iter().map(|&index| &self.plan.entities[index]).collect()
+    }
+
     fn makes_passwords(&self) -> bool {
         self.settings.passwords == PasswordMode::Generate
             && self.plan.accounts.is_some()
@@ -266,6 +274,7 @@ async fn carry(
         Goal::Real(lock) => {
             let run = lock.run();
             control.keep_entities(&new_entities, run.number).await?;
+            control.keep_structure(&job.selected(), job.options.accept_changes).await?;
             if job.makes_passwords() {
                 passwords = Some(prepare::hash_pool(settings, &mut *control).await?);
             }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::{IdMaker, common_prefix};
 use crate::migrator::{EntityIds, Lookups, MigratedKeys, References};
 use crate::password::{self, HashPool};
-use crate::plan::{Fill, KeyKind, Plan, Scope};
+use crate::plan::{Entity, Fill, KeyKind, Plan, Scope};
 use crate::settings::{PasswordMode, Settings, did_you_mean};
 use crate::source::Snapshot;
 use crate::target::{Control, NewEntity};
@@ -116,6 +116,23 @@ pub async fn require_dependencies(
         }
     }
     Ok(())
+}
+
+/// Refuses a V2 whose tables have changed since the entities were first written.
+pub async fn require_same_structure(
+    control: &mut dyn Control,
+    entities: &[&Entity],
+    place: &str,
+) -> Result<()> {
+    let changes = control.structure_changes(entities).await?;
+    let Some(first) = changes.first() else { return Ok(()) };
+    let error = Error::refused(format!(
+        "{place}: its tables have changed since rows were first migrated into them: {first}"
+    ))
+    .help(
+        "undo the change, or say `--accept-changes` if it was meant: then this is how they are from now on",
+    );
+    Err(if changes.len() == 1 { error } else { error.details(changes[1..].join("\n")) })
 }
 
 /// V2's reference data.

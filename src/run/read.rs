@@ -121,6 +121,13 @@ impl Reader<'_> {
             ))
             .help("choose a key column that is unique and not null, or leave such rows out in the query"));
         };
+        if !row.is_text(entity.source.key_index) {
+            return Err(Error::failed(format!(
+                "{}: a row of V1 has a key ({}) with bytes that are not valid UTF-8",
+                entity.name, entity.source.key
+            ))
+            .help("repair such keys in V1, or leave such rows out in the query"));
+        }
         let key = key.into_owned();
         let hash = xxh3_128(row.line());
         // Without this check a key that is not unique would silently lose rows.

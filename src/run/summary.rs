@@ -168,6 +168,13 @@ impl Collector {
         });
     }
 
+    /// Rows rejected by this run, and rows it looked at: those with an earlier ledger line are none of its own.
+    pub fn rejected(&self) -> (u64, u64) {
+        let summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |of: &EntitySummary| (of.rejected, of.migrated + of.merged + of.skipped + of.rejected);
+        summary.entities.iter().map(of).fold((0, 0), |(a, b), (rejected, rows)| (a + rejected, b + rows))
+    }
+
     pub fn finish(&self) -> Summary {
         std::mem::take(&mut *self.summary.lock().unwrap_or_else(PoisonError::into_inner))
     }

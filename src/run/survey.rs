@@ -241,7 +241,8 @@ impl ContactColumns {
     }
 
     fn text<'r>(&self, row: &Row<'r>, column: Option<usize>) -> Option<std::borrow::Cow<'r, str>> {
-        column.and_then(|column| row.filled(column))
+        // What is no text identifies nobody: such a row will be rejected.
+        column.filter(|&column| row.is_text(column)).and_then(|column| row.filled(column))
     }
 
     fn has_account(&self, row: &Row<'_>) -> bool {
@@ -249,7 +250,7 @@ impl ContactColumns {
     }
 
     fn name(&self, row: &Row<'_>) -> String {
-        self.name.iter().filter_map(|&column| row.filled(column)).collect::<Vec<_>>().join(" ")
+        self.name.iter().filter_map(|&column| self.text(row, Some(column))).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -131,6 +131,7 @@ async fn write(
         }
         remember(shared, &batch, &decisions);
         shared.gate.done(phase);
+        stop_if_too_many_are_rejected(shared)?;
         spare = batch.records;
     }
     match sink {
@@ -139,6 +140,21 @@ async fn write(
             Ok(None)
         }
         Sink::Trial(trial) => Ok(Some(trial)),
+    }
+}
+
+/// A run that goes wrong on a large scale is better stopped while little is done. A dry run exists to find all of it.
+fn stop_if_too_many_are_rejected(shared: &Shared) -> Result<()> {
+    let (rejected, rows) = shared.summary.rejected();
+    match shared.settings.max_rejects {
+        Some(most) if !shared.dry_run && most.is_exceeded(rejected, rows) => Err(Error::failed(format!(
+            "{rejected} of {rows} rows were rejected, which is more than max_rejects = {most} allows: the run stopped"
+        ))
+        .help(
+            "`v1v2 status` tells what was rejected and why; what was committed stays, and the same command goes on \
+             after it, with a higher --max-rejects if need be",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -187,6 +203,11 @@ fn convert(
         let converted = (|| {
             if let Some(reject) = shared.duplicates.reject(chunk.entity, &key) {
                 return Err(reject.clone());
+            }
+            if let Some(column) = row.no_text() {
+                let column = &entity.source.columns[column].name;
+                let reason = format!("V1's column {column} has bytes that are not valid UTF-8");
+                return Err(Reject::new("database-22021", reason));
             }
             let mut context = Context {
                 plan: &shared.plan,

@@ -49,6 +49,39 @@ pub enum Color {
     Never,
 }
 
+/// When a run has rejected too many rows to go on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxRejects {
+    /// More than so many.
+    Rows(u64),
+    /// More than so many of a hundred that were looked at, once these are [`MaxRejects::ENOUGH`].
+    Percent(f64),
+}
+
+impl MaxRejects {
+    /// Rows from which on a share says something.
+    pub const ENOUGH: u64 = 1_000;
+
+    /// Whether that is too many.
+    pub fn is_exceeded(self, rejected: u64, looked_at: u64) -> bool {
+        match self {
+            Self::Rows(most) => rejected > most,
+            Self::Percent(most) => {
+                looked_at >= Self::ENOUGH && rejected as f64 * 100.0 > looked_at as f64 * most
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for MaxRejects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rows(most) => most.fmt(f),
+            Self::Percent(most) => write!(f, "{most}%"),
+        }
+    }
+}
+
 /// Cost of argon2id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashCost {
@@ -97,6 +130,8 @@ pub struct Settings {
     pub key_file: PathBuf,
     /// Whether to write into a V2 that already has accounts that are not ours.
     pub into_existing: bool,
+    /// When so many rows are rejected that the run stops; `None` = never.
+    pub max_rejects: Option<MaxRejects>,
     /// Whether to allow a remote server without verified TLS.
     pub insecure_tls: bool,
     /// Where the log file goes; rotated by run.
@@ -210,6 +245,7 @@ impl Settings {
             hash_threads: 0,
             key_file: PathBuf::new(),
             into_existing: false,
+            max_rejects: None,
             insecure_tls: false,
             log_file: PathBuf::new(),
             log_keep: 0,

@@ -123,6 +123,8 @@ pub static SETTINGS: &[Setting] = &[
         Some("--into-existing"),
         into!(settings.into_existing, value::truth)
     ),
+    setting!("max_rejects", "V1V2_MAX_REJECTS", Some("--max-rejects"),
+        into!(settings.max_rejects, |t| value::max_rejects(t).map(Some)); unset),
     setting!(
         "insecure_tls",
         "V1V2_INSECURE_TLS",

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Color, PasswordMode};
+use super::{Color, MaxRejects, PasswordMode};
 
 /// What was expected instead, as the end of a sentence: "must be …".
 pub(super) type Parsed<T> = Result<T, String>;
@@ -75,6 +75,18 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
             number.checked_mul(millis).filter(|ms| *ms <= i32::MAX as u64).map(Duration::from_millis)
         })
         .ok_or_else(|| "must be a duration, such as 500ms, 10s or 5min".to_owned())
+}
+
+/// A number of rows, or a share of them: `50`, `2%`, `0.5%`.
+pub(super) fn max_rejects(text: &str) -> Parsed<MaxRejects> {
+    let parsed = match text.strip_suffix('%') {
+        Some(share) => {
+            let share: Option<f64> = share.trim().parse().ok();
+            share.filter(|share| (0.0..=100.0).contains(share)).map(MaxRejects::Percent)
+        }
+        None => text.parse().ok().map(MaxRejects::Rows),
+    };
+    parsed.ok_or_else(|| "must be a number of rows, or a share such as 2%".to_owned())
 }
 
 /// The names of [`PasswordMode`].

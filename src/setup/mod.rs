@@ -18,9 +18,32 @@ pub use files::SetupFiles;
 pub use postgres::{apply, database_name, what_clean_removes};
 pub use reference::{Cell, CellKind, Embedded, ReferenceColumn, ReferenceData, ReferenceRow, ReferenceTable};
 
+use crate::{Error, Result};
+
 /// Version of `setup/postgres/control.sql` and `setup/mongodb/control.json`. Raise it when a released version of one of
 /// these files changes.
 pub const CONTROL_VERSION: u32 = 1;
+
+/// Refuses a V2 whose bookkeeping another version of the program made: it would be misread, or written as that one does
+/// not expect it. `found` is its `control_version`.
+///
+/// # Errors
+/// Refused: with what to do, in one sentence.
+pub fn require_control_version(place: &str, found: Option<u32>) -> Result<()> {
+    let known = CONTROL_VERSION;
+    match found {
+        Some(CONTROL_VERSION) => Ok(()),
+        Some(newer) if newer > CONTROL_VERSION => Err(Error::refused(format!(
+            "{place}: its ledger has version {newer}, and this program knows versions up to {known}"
+        ))
+        .help("use the newer v1v2 that set this database up")),
+        older => {
+            let older = older.map_or_else(|| "no version".to_owned(), |older| format!("version {older}"));
+            Err(Error::refused(format!("{place}: its ledger has {older}, and this program needs {known}"))
+                .help("run `v1v2 setup`, which brings it up to date"))
+        }
+    }
+}
 
 /// What became of one table of reference data.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,16 +5,19 @@
 //! connection is enough; the transaction is read only, and a read-only role suffices.
 
 pub mod filter;
+mod locks;
 
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
+pub use self::locks::despite_locks;
 pub use crate::catalog::quote as quoted;
-use crate::connect::answered;
+use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
-use crate::plan::{KeyKind, Source};
+use crate::plan::{KeyKind, Plan, Source};
+use crate::settings::Settings;
 
 /// A read-only view of V1 as it was when the run began.
 pub struct Snapshot {
@@ -27,11 +30,24 @@ impl Snapshot {
     /// Takes the snapshot. `place` names V1 in errors. Once a source has begun to send rows, it may not be silent for
     /// longer than `patience`; until then it may be sorting.
     pub async fn take(mut connection: PgConnection, place: String, patience: Duration) -> Result<Self> {
-        // Entities are sorted by their keys' bytes, which no index of V1 may offer. Sorting in memory halves what wide
-        // rows cost V1's processor; it is one connection, so one sort at a time.
-        let begin = "begin isolation level repeatable read, read only; set local work_mem = '256MB'";
-        let begun = answered(patience, sqlx::raw_sql(begin).execute(&mut connection)).await;
-        begun.map_err(|error| Error::database(&place, &error))?;
+        begin(&mut connection, &[], &place, patience).await?;
+        Ok(Self { connection, place, patience })
+    }
+
+    /// As [`Snapshot::take`], when nobody can empty or rewrite a table of the plan any more until the snapshot is closed.
+    pub async fn of_locked_tables(
+        mut connection: PgConnection,
+        settings: &Settings,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let place = connect::place(Side::V1, settings)?.to_string();
+        let patience = settings.patience();
+        let tables =
+            despite_locks(settings, &mut connection, async |v1| locks::tables(v1, plan, &place).await);
+        let tables = tables.await?;
+        let begun =
+            despite_locks(settings, &mut connection, async |v1| begin(v1, &tables, &place, patience).await);
+        begun.await?;
         Ok(Self { connection, place, patience })
     }
 
@@ -166,6 +182,23 @@ impl Snapshot {
     pub async fn close(self) -> Result<()> {
         self.connection.close().await.map_err(|error| Error::database(&self.place, &error))
     }
+}
+
+/// Begins the transaction of a snapshot. The tables are locked first: it is the first query that takes the snapshot, and
+/// LOCK is none.
+async fn begin(v1: &mut PgConnection, tables: &[String], place: &str, patience: Duration) -> Result<()> {
+    // Entities are sorted by their keys' bytes, which no index of V1 may offer. Sorting in memory halves what wide rows
+    // cost V1's processor; it is one connection, so one sort at a time.
+    let mut sql = "begin isolation level repeatable read, read only; set local work_mem = '256MB'".to_owned();
+    if !tables.is_empty() {
+        sql.push_str(&format!("; lock table {} in access share mode", tables.join(", ")));
+    }
+    let Err(error) = answered(patience, sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *v1)).await else {
+        return Ok(());
+    };
+    // For another try; if that fails too, so will the try.
+    drop(answered(patience, sqlx::raw_sql("rollback").execute(v1)).await);
+    Err(Error::database(place, &error))
 }
 
 /// A column of the source, as SQL.

@@ -118,6 +118,17 @@ pub trait Control: Send {
     /// Keeps a fact about V2 if there is none of that key yet.
     async fn remember(&mut self, key: &str, value: &str) -> Result<()>;
 
+    /// How the tables that these entities write differ from what they were when the entity was first written, in words.
+    /// A V2 that keeps no such memory finds nothing.
+    async fn structure_changes(&mut self, _entities: &[&Entity]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Remembers these tables as they are now; with `anew` also where they are remembered already.
+    async fn keep_structure(&mut self, _entities: &[&Entity], _anew: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Number of ledger lines, by entity.
     async fn ledger_lines(&mut self) -> Result<HashMap<String, u64>>;
 

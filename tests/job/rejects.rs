@@ -147,3 +147,24 @@ fn a_unique_index_that_rows_of_ours_can_violate_stays_in_force() {
     assert_eq!(job.v2.count("v1v2.dropped"), 0);
     job.run(&["validate", "--compare-counts"]).expect(0);
 }
+
+/// What was committed stays, and without the limit the same command goes on.
+#[test]
+fn a_run_that_rejects_too_much_stops() {
+    let job = Job::new(1_200, &["--orphans"]);
+    let dry = job.run(&["migrate", "--dry-run", "--max-rejects", "0"]).expect(3);
+    assert!(!dry.stdout.contains("the run stopped"));
+    job.migrate(&["--max-rejects", "many"], 2);
+    let stopped = job.migrate(&["--batch-size", "50", "--max-rejects", "0"], 1);
+    assert!(stopped.stderr.contains("max_rejects = 0 allows"), "{}", stopped.stderr);
+    let rejected = "select count(*) from v1v2.ledger where outcome = 'r'";
+    let (first, lines) = (job.v2.one(rejected), job.v2.count("v1v2.ledger"));
+    assert_ne!((first.as_str(), lines), ("0", 0));
+    assert_eq!(job.v2.one("select state from v1v2.runs"), "failed");
+    let stopped = job.migrate(&["--batch-size", "50", "--max-rejects", "0.05%"], 1);
+    assert!(stopped.stderr.contains("max_rejects = 0.05% allows"), "{}", stopped.stderr);
+    assert!(job.v2.count("v1v2.ledger") >= lines + 1_000, "a share counts from 1,000 rows on");
+    job.migrate(&["--max-rejects", "50%"], 3);
+    let (done, _) = job.another_v2();
+    done.migrate(&["--max-rejects", "1000"], 3);
+}

@@ -106,6 +106,11 @@ async fn pin(
     if side == Side::V1 {
         // A policy that hides rows from us must be an error: rows that are not seen cannot be accounted for.
         sql.push_str("set row_security to off;");
+        // A database of this encoding holds whatever bytes it was given, and would refuse to send those that are no
+        // text: one of them would end the run. They come as they are, and are rejected row by row.
+        sql.push_str(
+            "select set_config('client_encoding', 'SQL_ASCII', false) where getdatabaseencoding() = 'SQL_ASCII';",
+        );
     }
     if let Some(schema) = schema {
         sql.push_str(&format!("set search_path to \"{}\";", schema.replace('"', "\"\"")));

@@ -227,8 +227,7 @@ impl Transaction<'_> {
         let mut lines = Vec::with_capacity(part.len());
         for row in part.clone() {
             let line = &batch.lines[row as usize];
-            let source =
-                line.reject.as_ref().map(|_| String::from_utf8_lossy(batch.rows.row(row as usize).line()));
+            let source = line.reject.as_ref().map(|_| crate::row::kept(batch.rows.row(row as usize).line()));
             let digests = if line.reject.is_some() { Vec::new() } else { digests.of_row(row) };
             let document = shape.document(self.run, line, &digests, source.as_deref());
             let document = document.map_err(|_| Failure::Fatal(Error::failed("a ledger line is no BSON")))?;

@@ -108,7 +108,7 @@ async fn insert(
     Ok(())
 }
 
-fn lines_of(lines: &Lines, width: usize, wanted: impl FnMut(u32) -> bool) -> Rows {
+pub(super) fn lines_of(lines: &Lines, width: usize, wanted: impl FnMut(u32) -> bool) -> Rows {
     let mut rows = Rows::new(width);
     for line in lines.iter_rows(wanted) {
         rows.push(line);

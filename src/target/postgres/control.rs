@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::lock::require_control_schema;
-use super::{accounts, bulk, counts, overview, table};
+use super::{accounts, bulk, counts, overview, structure, table};
 use crate::census::ExistingAccount;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
@@ -88,6 +88,14 @@ impl Control for Session {
             .await
             .map(drop)
             .map_err(|error| self.failed(&error))
+    }
+
+    async fn structure_changes(&mut self, entities: &[&Entity]) -> Result<Vec<String>> {
+        structure::changes(&mut self.connection, &self.place, entities).await
+    }
+
+    async fn keep_structure(&mut self, entities: &[&Entity], anew: bool) -> Result<()> {
+        structure::keep(&mut self.connection, &self.place, entities, anew).await
     }
 
     async fn ledger_lines(&mut self) -> Result<HashMap<String, u64>> {

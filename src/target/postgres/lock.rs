@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::ledger::literal;
 use crate::plan::Plan;
 use crate::settings::Settings;
+use crate::setup::require_control_version;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
 use crate::target::{self, RolledBack, RunName, RunRecord, State, holder};
 
@@ -162,14 +163,17 @@ async fn fence_off(connection: &mut PgConnection, place: &str) -> Result<()> {
     Err(error)
 }
 
-/// Refuses a V2 that `setup` has not prepared.
+/// Refuses a V2 that `setup` has not prepared, or that of another version.
 pub async fn require_control_schema(connection: &mut PgConnection, place: &str) -> Result<()> {
     let there: bool = sqlx::query_scalar("select to_regclass('v1v2.ledger') is not null")
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await
         .map_err(|error| Error::database(place, &error))?;
     if there {
-        return Ok(());
+        let version = sqlx::query_scalar("select value from v1v2.meta where key = 'control_version'");
+        let version: Option<String> =
+            version.fetch_optional(connection).await.map_err(|error| Error::database(place, &error))?;
+        return require_control_version(place, version.and_then(|version| version.parse().ok()));
     }
     Err(Error::refused(format!("{place} has no schema v1v2: it was not set up for a migration"))
         .help("run `v1v2 setup` first"))

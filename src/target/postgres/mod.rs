@@ -9,7 +9,9 @@ mod ending;
 mod link;
 mod lock;
 mod overview;
+mod readback;
 mod rollback;
+mod structure;
 mod trial;
 mod writer;
 

@@ -10,7 +10,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
-use super::table;
+use super::{structure, table};
 use crate::error::{Error, Result};
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
 use crate::source::quoted;
@@ -112,6 +112,7 @@ pub async fn rollback(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+    structure::forget(connection).await.map_err(failed)?;
     Ok(result)
 }
 

@@ -10,6 +10,7 @@
 //! part of that transaction. A chunk that runs into the server's `statement_timeout` is written in halves: what must be
 //! written together is a row and its ledger line, and a half has both.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,9 @@ use rand::RngExt;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::careful::lines_of;
 use super::link::Link;
-use super::table;
+use super::{readback, table};
 use crate::connect::answered;
 use crate::error::{Class, Error, Result, classify, is_cancelled};
 use crate::ledger;
@@ -44,6 +46,8 @@ pub struct Writer {
     impatient: bool,
     /// Rows of a transaction that the server's `statement_timeout` is enough for, as far as we know.
     rows: u32,
+    /// The writes, by entity and index, whose rows were read back.
+    read_back: HashSet<(usize, usize)>,
     /// For ledger lines and conflicts: kept from chunk to chunk.
     spare: Lines,
 }
@@ -103,7 +107,8 @@ impl Writer {
     pub fn new(settings: Arc<Settings>, plan: Arc<Plan>, place: String, run: i32) -> Self {
         let (patience, impatient) = (settings.patience(), !settings.statement_timeout.is_zero());
         let link = Link::new(settings, place.clone());
-        Self { plan, place, run, link, patience, impatient, rows: u32::MAX, spare: Lines::default() }
+        let (read_back, spare) = (HashSet::new(), Lines::default());
+        Self { plan, place, run, link, patience, impatient, rows: u32::MAX, read_back, spare }
     }
 
     /// Writes a part, or says into which halves it must be split.
@@ -189,8 +194,35 @@ impl Writer {
                 _ => self.failure(&error, None),
             })?;
         }
+        self.read_back(batch, rows).await?;
         self.write_ledger(batch, rows, txid).await?;
         self.commit_transaction(txid).await
+    }
+
+    /// Compares the first rows that this writer writes into each table with what it sent.
+    async fn read_back(&mut self, batch: &Batch, rows: &Range<u32>) -> Result<(), Failure> {
+        let plan = self.plan.clone();
+        let writes = &plan.entities[batch.entity].writes;
+        for (index, (write, lines)) in writes.iter().zip(&batch.records.writes).enumerate() {
+            if lines.part(rows).2 == 0 || !self.read_back.insert((batch.entity, index)) {
+                continue;
+            }
+            let sent = lines_of(lines, write.columns.len(), |row| rows.contains(&row));
+            let compared = readback::compare(self.link.get().await?, write, &sent);
+            let compared = answered(self.patience, compared).await;
+            let Some(found) = compared.map_err(|error| self.failure(&error, None))? else { continue };
+            let what = match found.column {
+                Some(column) => format!("the column {column} of {} is not what was sent", write.table.name),
+                None => format!("{} does not show what was sent", write.table.name),
+            };
+            let (some, all) = (found.rows, sent.len());
+            let what = format!("{}: {what}, in {some} of the {all} rows looked at", self.place);
+            return Err(Failure::Fatal(Error::differences(what).help(
+                "a trigger or row security of V2 changes rows: disable it while migrating, or take a column that V2 \
+                 fills by itself out of the definition; these rows were not committed",
+            )));
+        }
+        Ok(())
     }
 
     /// Ledger lines and conflicts, in the transaction of the records they describe.
@@ -215,8 +247,7 @@ impl Writer {
         let mut lines = std::mem::take(&mut self.spare);
         lines.clear();
         for (row, line) in rows.clone().zip(of_part) {
-            let source =
-                line.reject.as_ref().map(|_| String::from_utf8_lossy(batch.rows.row(row as usize).line()));
+            let source = line.reject.as_ref().map(|_| crate::row::kept(batch.rows.row(row as usize).line()));
             ledger::append(&mut lines, row, txid, run, &batch.name, line, source.as_deref());
         }
         let sql = format!("copy v1v2.ledger ({}) from stdin", ledger::COLUMNS);
