@@ -92,3 +92,20 @@ fn one_of_two_roles_that_is_gone_is_found() {
     finds(&job, &[], &["roles of ", "in users: 1"]);
     assert_eq!(role.get("id").map(Bson::element_type), Some(mongodb::bson::spec::ElementType::Binary));
 }
+
+#[test]
+fn a_ledger_of_another_version_is_refused() {
+    let job = Job::new(20, &[]);
+    let digest = job.whole();
+    assert_eq!(
+        job.update("v1v2_meta", doc! { "_id": "control_version" }, doc! { "$set": { "value": "99" } }),
+        1
+    );
+    let refused = job.run(&["migrate", "--force"]).expect(5);
+    assert!(refused.stderr.contains("version 99"), "{}", refused.stderr);
+    assert_eq!(
+        job.update("v1v2_meta", doc! { "_id": "control_version" }, doc! { "$set": { "value": "1" } }),
+        1
+    );
+    assert_eq!(job.whole(), digest);
+}

@@ -71,7 +71,11 @@ pub async fn require_setup(database: &Database, place: &str) -> Result<()> {
         .await
         .map_err(|error| Error::mongodb(place, &error))?;
     if names.len() == 3 {
-        return Ok(());
+        let version = database.collection::<mongodb::bson::Document>(META);
+        let version = version.find_one(mongodb::bson::doc! { "_id": "control_version" }).await;
+        let version = version.map_err(|error| Error::mongodb(place, &error))?;
+        let version = version.and_then(|fact| fact.get_str("value").ok()?.parse().ok());
+        return crate::setup::require_control_version(place, version);
     }
     Err(Error::refused(format!("{place} has no collection {LEDGER}: it was not set up for a migration"))
         .help("run `v1v2 setup` first"))
