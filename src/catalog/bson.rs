@@ -37,6 +37,11 @@ impl BsonKind {
     pub fn of(data_type: &Type) -> Self {
         let base = data_type.base();
         if let TypeKind::Array(element) = &base.kind {
+            // Their arrays are not separated by commas (`typdelim`), but their elements hold commas: they stay text whole.
+            let name = element.base().name.as_str();
+            if matches!(name.rsplit('.').next(), Some("box" | "geometry" | "geography")) {
+                return Self::Text;
+            }
             return Self::Array(Box::new(Self::of(element)));
         }
         match base.name.as_str() {
@@ -68,5 +73,23 @@ impl BsonKind {
             Self::Json => return None,
             Self::Array(_) => "array",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn arrays_that_are_not_separated_by_commas_stay_text() {
+        let array_of = |name: &str| Type {
+            name: format!("{name}[]"),
+            category: 'A',
+            kind: TypeKind::Array(Box::new(Catalog::built_in(name, 'X'))),
+        };
+        assert_eq!(BsonKind::of(&array_of("box")), BsonKind::Text);
+        assert_eq!(BsonKind::of(&array_of("gis.geometry")), BsonKind::Text);
+        assert_eq!(BsonKind::of(&array_of("integer")), BsonKind::Array(Box::new(BsonKind::Int)));
     }
 }

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::session::{LEDGER, LOCK, RUNS, Shared, id, require_setup};
 use super::{bulk, rollback};
 use crate::connect::{self, MongoDb};
+use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
 use crate::plan::{BsonKind, Plan};
 use crate::target::record::ENDED_WITHOUT_A_WORD;
@@ -77,7 +78,7 @@ impl Held {
         loop {
             match lock.insert_one(&ours).await {
                 Ok(_) => break,
-                Err(error) if crate::error::mongodb::mongodb_code(&error) == Some(11000) => {}
+                Err(error) if mongodb_code(&error) == Some(DUPLICATE_KEY) => {}
                 Err(error) => return Err(failed(error)),
             }
             let Some(theirs) = lock.find_one(doc! { "_id": "run" }).await.map_err(failed)? else { continue };

@@ -123,6 +123,9 @@ impl Writer {
                     if self.was_committed(batch, &part).await? {
                         return Ok(None);
                     }
+                    if trouble.get_or_insert(began).elapsed() > PATIENCE {
+                        return Err(error.help("run the same command again later"));
+                    }
                 }
                 // A server that has no memory left for so much at once calls that a conflict, too, each time anew.
                 Failure::Conflict(_) if attempt >= CONFLICTS_BEFORE_SPLIT && halves(&part).is_some() => {
