@@ -52,9 +52,12 @@ pub(super) async fn all(
     row_counts: &[Option<u64>],
     sender: Sender<Chunk>,
 ) -> Result<()> {
+    let filter_of =
+        |entity: usize| job.options.filters.get(&*shared.plan.entities[entity].name).map(String::as_str);
+    let mut begun = None;
     for (position, &entity) in job.selected.iter().enumerate() {
         let definition = &shared.plan.entities[entity];
-        let filter = job.options.filters.get(&*definition.name).map(String::as_str);
+        let filter = filter_of(entity);
         let rows = match (filter, row_counts[entity]) {
             (None, Some(rows)) => rows,
             _ => snapshot.count(&definition.source, filter).await?,
@@ -80,7 +83,14 @@ pub(super) async fn all(
             beside,
             found: Found::default(),
         };
-        snapshot.read(&definition.source, None, filter, async |line| reader.take(line).await).await?;
+        let this = begun.take();
+        // A run that hashes passwords takes hours, and V1's moment of sorting is nothing to it.
+        if let (None, Some(&next)) = (&shared.passwords, job.selected.get(position + 1)) {
+            let source = &shared.plan.entities[next].source;
+            begun = snapshot.begin_ahead(&shared.settings, source, None, filter_of(next)).await;
+        }
+        let take = async |line: &[u8]| reader.take(line).await;
+        snapshot.read_begun(this, &definition.source, None, filter, take).await?;
         // What a filter leaves out is not gone.
         reader.finish(filter.is_none()).await?;
         if shared.stop.asked() {

@@ -39,7 +39,7 @@ pub(super) async fn take(
     control: &mut dyn Control,
     plan: &Plan,
     ids: &[EntityIds],
-    settings: &Settings,
+    settings: &Arc<Settings>,
     place: &str,
 ) -> Result<Surveyed> {
     let mut surveyed = Surveyed { row_counts: vec![None; plan.entities.len()], ..Surveyed::default() };
@@ -52,13 +52,24 @@ pub(super) async fn take(
     let people =
         people.map(|(entity, ids)| People { name: entity.name.clone(), ids: ids.maker.clone() }).collect();
     let mut survey = Survey::new(rules, people, existing);
+    let with_account = |index: usize| {
+        let spec = plan.entities.get(index)?.account.as_ref()?;
+        Some(Arc::new(ContactColumns::new(&plan.entities[index], spec)))
+    };
+    let mut begun = None;
     for (index, entity) in plan.entities.iter().enumerate() {
-        let Some(spec) = &entity.account else { continue };
-        let contact = Arc::new(ContactColumns::new(entity, spec));
+        let Some(contact) = with_account(index) else { continue };
         let mut people = InOrder::new(contact.clone(), region.clone());
         let names = contact.names();
+        let this = begun.take();
+        if let Some((next, contact)) =
+            (index + 1..plan.entities.len()).find_map(|next| Some((next, with_account(next)?)))
+        {
+            let source = &plan.entities[next].source;
+            begun = snapshot.begin_ahead(settings, source, Some(&contact.names()), None).await;
+        }
         snapshot
-            .read(&entity.source, Some(&names), None, async |line| {
+            .read_begun(this, &entity.source, Some(&names), None, async |line| {
                 people.take(line, |person| add(&mut survey, &mut surveyed.phones, index, &person)).await?;
                 Ok(true)
             })

@@ -2,8 +2,10 @@
 //!
 //! One REPEATABLE READ transaction spans the whole run, so the census and the data passes see the same rows in the
 //! same order, whatever the application does meanwhile. Reading is a hundred times faster than writing, so one
-//! connection is enough; the transaction is read only, and a read-only role suffices.
+//! connection reads at a time, and a second one has V1 prepare what comes next; the transaction is read only, and a
+//! read-only role suffices.
 
+mod ahead;
 pub mod filter;
 mod locks;
 
@@ -12,12 +14,17 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
+pub use self::ahead::Ahead;
 pub use self::locks::despite_locks;
 pub use crate::catalog::quote as quoted;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
 use crate::plan::{KeyKind, Plan, Source};
 use crate::settings::Settings;
+
+/// Entities are sorted by their keys' bytes, which no index of V1 may offer. Sorting in memory halves what wide rows
+/// cost V1's processor; at most two connections sort at a time.
+const SORT_MEMORY: &str = "256MB";
 
 /// A read-only view of V1 as it was when the run began.
 pub struct Snapshot {
@@ -144,6 +151,34 @@ impl Snapshot {
         self.read_in(Order::Key, source, columns, filter, &mut each).await
     }
 
+    /// As [`Self::read`], of rows that [`Snapshot::begin_ahead`] has begun to read; with the same arguments.
+    pub async fn read_begun(
+        &mut self,
+        begun: Option<Ahead>,
+        source: &Source,
+        columns: Option<&[&str]>,
+        filter: Option<&str>,
+        mut each: impl AsyncFnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let mut portion = None;
+        let mut begun = begun;
+        if let Some(ahead) = &mut begun {
+            portion = ahead.first().await;
+        }
+        let (Some(mut ahead), Some(mut lines)) = (begun, portion) else {
+            return self.read(source, columns, filter, each).await;
+        };
+        while !lines.is_empty() {
+            for line in &lines {
+                if !each(line).await? {
+                    return Ok(());
+                }
+            }
+            lines = ahead.next().await?;
+        }
+        Ok(())
+    }
+
     /// As [`Self::read`], in whatever order is cheapest for V1.
     pub async fn scan(
         &mut self,
@@ -187,9 +222,8 @@ impl Snapshot {
 /// Begins the transaction of a snapshot. The tables are locked first: it is the first query that takes the snapshot, and
 /// LOCK is none.
 async fn begin(v1: &mut PgConnection, tables: &[String], place: &str, patience: Duration) -> Result<()> {
-    // Entities are sorted by their keys' bytes, which no index of V1 may offer. Sorting in memory halves what wide rows
-    // cost V1's processor; it is one connection, so one sort at a time.
-    let mut sql = "begin isolation level repeatable read, read only; set local work_mem = '256MB'".to_owned();
+    let mut sql =
+        format!("begin isolation level repeatable read, read only; set local work_mem = '{SORT_MEMORY}'");
     if !tables.is_empty() {
         sql.push_str(&format!("; lock table {} in access share mode", tables.join(", ")));
     }

@@ -126,6 +126,46 @@ fn who_blocks_v1_is_named() {
     assert_undisturbed(&job, "locked");
 }
 
+/// A second connection reads ahead where it can, and nothing depends on it.
+#[test]
+fn a_source_role_with_few_connections_is_enough() {
+    let Job { v1, v2, project } = fresh();
+    let role = Role::new(&v1, "limited", "secret");
+    role.grant(
+        "grant usage on schema public to {role}; grant select on all tables in schema public to {role}; \
+         alter role {role} connection limit 2",
+    );
+    let project = project.env("V1_DATABASE_URL", &role.url);
+    project.run(SLOW).expect(3);
+    drop(role);
+    let project = project.env("V1_DATABASE_URL", v1.url());
+    assert_undisturbed(&Job { v1, v2, project }, "few connections");
+}
+
+/// Whoever waits for a table that the run reads would keep away the connection that reads ahead, and the run them.
+#[test]
+fn somebody_who_waits_for_a_table_of_v1_does_not_stop_the_run() {
+    let Job { v1, v2, project } = fresh();
+    let proxy = Proxy::to(v1.url());
+    proxy.hold("set transaction snapshot");
+    let project = project.env("V1_DATABASE_URL", &proxy.url(v1.url()));
+    let job = Job { v1, v2, project };
+    // Whoever waits gets the table once the run is over, and keeps it.
+    let running = job.project.spawn(&[SLOW, &["--skip-validation"]].concat());
+    assert!(proxy.wait_fired(1), "{}", running.stderr());
+    let other = Session::open(job.v1.url());
+    let waiting = other.run_meanwhile("begin; lock table \"Student\" in access exclusive mode");
+    let queued = "select count(*) from pg_locks where not granted and relation = '\"Student\"'::regclass";
+    while job.v1.one(queued) == "0" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    proxy.resume();
+    running.wait().expect(3);
+    waiting.join().unwrap().unwrap();
+    other.end();
+    assert_undisturbed(&job, "somebody waits");
+}
+
 /// TRUNCATE empties a table for snapshots that are older, too: once the run has its own, it has to wait.
 #[test]
 fn nobody_empties_a_table_under_the_snapshot() {
