@@ -70,6 +70,21 @@ pub fn object_id(id: Uuid) -> String {
     bytes[..6].iter().chain(&bytes[10..]).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The id of an account as V2 writes it: a uuid, or an ObjectId, of which the middle of the uuid that it was made from is
+/// unknown (and no part of it).
+pub fn parse(text: &str) -> Option<Uuid> {
+    let digits = text.as_bytes();
+    if digits.len() != 24 {
+        return Uuid::try_parse(text).ok();
+    }
+    let mut bytes = [0; 16];
+    for (at, pair) in digits.chunks_exact(2).enumerate() {
+        let byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        bytes[if at < 6 { at } else { at + 4 }] = byte;
+    }
+    Some(Uuid::from_bytes(bytes))
+}
+
 /// What the first and the last key of an entity have in common, hence all keys between them.
 pub fn common_prefix<'a>(first: &'a str, last: &str) -> &'a str {
     let mut end = 0;
@@ -93,6 +108,9 @@ mod tests {
         assert_eq!(ids.id("ck0001").to_string(), "30303031-0000-8916-9037-604d6251a6b2");
         assert_ne!(ids.id("ck0001"), IdMaker::new("others", KeyKind::Text, "ck").id("ck0001"));
         assert_eq!(object_id(ids.id("ck0001")), "303030310000604d6251a6b2");
+        assert_eq!(parse(&object_id(ids.id("ck0001"))).map(object_id), Some(object_id(ids.id("ck0001"))));
+        assert_eq!(parse(&ids.id("ck0001").to_string()), Some(ids.id("ck0001")));
+        assert_eq!((parse("no id"), parse("zz3030310000604d6251a6b2")), (None, None));
         assert_ne!(ids.labelled("ck0001", "role", 0), ids.labelled("ck0001", "role", 1));
     }
 

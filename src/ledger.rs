@@ -125,6 +125,24 @@ pub struct Known {
     pub source_hash: u128,
 }
 
+/// Lines of keys that the source does not have any more.
+#[derive(Debug, Default)]
+pub struct Gone {
+    /// How many.
+    pub count: u64,
+    /// Their keys, if somebody wants them.
+    pub keys: Option<Vec<String>>,
+}
+
+impl Gone {
+    fn add(&mut self, key: &str) {
+        self.count += 1;
+        if let Some(keys) = &mut self.keys {
+            keys.push(key.to_owned());
+        }
+    }
+}
+
 /// Reads one entity's lines in key order, beside the source.
 pub struct Beside<'c> {
     lines: LedgerLines<'c>,
@@ -141,12 +159,12 @@ impl<'c> Beside<'c> {
     }
 
     /// What the ledger knows about this key. Keys must come in order; lines of keys that the source does not have
-    /// are passed over and counted in `gone`.
-    pub async fn find(&mut self, key: &str, gone: &mut u64) -> Result<Option<Known>> {
+    /// are passed over and added to `gone`.
+    pub async fn find(&mut self, key: &str, gone: &mut Gone) -> Result<Option<Known>> {
         while let Some((next, known)) = &self.next {
             match compare_keys(self.kind, next, key) {
                 Ordering::Less => {
-                    *gone += 1;
+                    gone.add(next);
                     self.step().await?;
                 }
                 Ordering::Equal => {
@@ -161,9 +179,9 @@ impl<'c> Beside<'c> {
     }
 
     /// Reads what is left, after the source's last row.
-    pub async fn finish(mut self, gone: &mut u64) -> Result<()> {
-        while self.next.is_some() {
-            *gone += 1;
+    pub async fn finish(mut self, gone: &mut Gone) -> Result<()> {
+        while let Some((key, _)) = &self.next {
+            gone.add(key);
             self.step().await?;
         }
         Ok(())

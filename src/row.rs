@@ -19,6 +19,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// No rows yet, of `width` columns.
     pub fn new(width: usize) -> Self {
         Self { bytes: Vec::new(), ends: Vec::new(), width }
@@ -256,17 +261,22 @@ impl Lines {
         self.lines.get(line).map(|&(row, _)| row)
     }
 
+    /// All lines, each with the source row that it came from.
+    pub fn with_rows(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut start = 0;
+        self.lines.iter().map(move |&(row, end)| {
+            let line = &self.bytes[start as usize..end as usize];
+            start = end;
+            (row, line)
+        })
+    }
+
     /// The lines of the source rows that `wanted` accepts.
     pub fn iter_rows<'a>(
         &'a self,
         mut wanted: impl FnMut(u32) -> bool + 'a,
     ) -> impl Iterator<Item = &'a [u8]> {
-        let mut start = 0;
-        self.lines.iter().filter_map(move |&(row, end)| {
-            let line = &self.bytes[start as usize..end as usize];
-            start = end;
-            wanted(row).then_some(line)
-        })
+        self.with_rows().filter_map(move |(row, line)| wanted(row).then_some(line))
     }
 
     /// The lines of some of the source rows: their bytes, the number of the first one, and how many they are. Lines

@@ -67,6 +67,21 @@ CREATE TABLE IF NOT EXISTS v1v2.conflicts (
     PRIMARY KEY (entity, key, kind)
 );
 
+-- What rows of V2 were before a run changed them (its row of V1 had changed) or removed them (it was gone), so that a
+-- rollback of that run brings it back. Lines of runs that will not be rolled back any more may be deleted.
+CREATE TABLE IF NOT EXISTS v1v2.replaced (
+    run        integer NOT NULL,
+    -- u changed, p removed
+    how        "char" NOT NULL CHECK (how IN ('u', 'p')),
+    entity     text COLLATE "C" NOT NULL,
+    key        text COLLATE "C" NOT NULL,
+    -- As in SQL: "public"."User"; also v1v2's own ledger and conflicts.
+    table_name text NOT NULL,
+    -- The row in Postgres's own text form: record::text.
+    record     text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS replaced_run ON v1v2.replaced (run, how, entity, key);
+
 -- What must not change between runs, or ids that were derived before would be derived differently.
 CREATE TABLE IF NOT EXISTS v1v2.entities (
     entity          text COLLATE "C" PRIMARY KEY,

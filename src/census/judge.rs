@@ -251,7 +251,13 @@ impl Judge<'_> {
             };
             return self.note(row, self.accounts[account].number, kind, Settlement::Merged);
         }
+        let plain = self.addresses.plain(&self.persons[at]);
         let email = match (self.accounts[account].email, finding) {
+            // V1's address has changed, and the new one is free. As long as V1 stays the same this cannot be: whoever has
+            // another address than their own has it because somebody else had a claim.
+            (Some(email), _) if email != plain && self.addresses.is_the_only_claim(&self.persons[at]) => {
+                plain
+            }
             (Some(email), _) => email,
             (None, Finding::Free) => {
                 self.groups[group].holder = Holder::Account(account);

@@ -90,6 +90,12 @@ impl<'a> Addresses<'a> {
         self.rows.rules.placeholder.address(&self.rows.people[person.entity].name, &person.key)
     }
 
+    /// Whether nobody else, in V1 or in V2, has the address that V1 has for this person.
+    pub fn is_the_only_claim(&self, person: &Person) -> bool {
+        let group = person.group as usize;
+        self.sizes[group] == 1 && self.claimed.existing.email_holders(self.hash_of(group)).next().is_none()
+    }
+
     /// Which address V2 holds for a settled person. `None` if it holds none.
     pub fn held(&mut self, person: &Person, email: u64) -> Option<EmailDecision> {
         if email == 0 {

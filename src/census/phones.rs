@@ -29,6 +29,12 @@ pub(super) fn decide(
         }
     }
     claims.sort_unstable();
+    for (row, phone) in phones.iter().enumerate() {
+        // V1 has none any more, which is nobody else's business.
+        if *phone == 0 {
+            rows.flags[row] &= !flag::PHONE_DIFFERS;
+        }
+    }
     for same in claims.chunk_by(|a, b| a.0 == b.0) {
         settle(rows, existing, same, conflicts);
     }
@@ -47,7 +53,11 @@ pub(super) fn decide(
 fn settle(rows: &mut Rows, existing: &Existing, same: &[(u64, u32)], conflicts: &mut Vec<ConflictLine>) {
     let holder = existing.phone_holders(same[0].0).next();
     let holder = holder.map(|by| existing.ours.get(by as usize).map_or(NOBODY, |known| known.row));
-    // A row whose account has another phone in V2 claims nothing.
+    // A phone that is new in V1 and that nobody else has.
+    if let ([(_, row)], None) = (same, holder) {
+        rows.flags[*row as usize] &= !flag::PHONE_DIFFERS;
+    }
+    // Any other row whose account has another phone in V2 claims nothing.
     let claims = |rows: &Rows, row: u32| !rows.has(row, flag::PHONE_DIFFERS);
     let login = match holder {
         Some(row) => row,

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::settings::{COLORS, PASSWORD_MODES};
+use crate::settings::{COLORS, ON_EDITED, PASSWORD_MODES};
 
 /// Moves an application's people and records from its old database (V1) to its new one (V2).
 #[derive(Debug, Parser)]
@@ -142,6 +142,12 @@ pub struct MigrateArgs {
     /// Try again the rows that were rejected
     #[arg(long)]
     pub retry_rejected: bool,
+    /// Remove from V2 what was migrated from rows that V1 no longer has
+    #[arg(long)]
+    pub prune: bool,
+    /// What becomes of rows of V2 that somebody has edited, when V1's row has changed
+    #[arg(long, value_name = "WHAT", value_parser = Hinted(ON_EDITED))]
+    pub on_edited: Option<String>,
     /// Stop when more rows than that are rejected; with %, of those looked at
     #[arg(long, value_name = "N|N%")]
     pub max_rejects: Option<String>,

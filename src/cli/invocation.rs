@@ -138,6 +138,7 @@ fn flags(global: &Global, command: &Command) -> Vec<(&'static str, String)> {
         text("batch_size", &args.batch_size);
         text("writers", &args.writers);
         text("passwords", &args.passwords);
+        text("on_edited", &args.on_edited);
         text("max_rejects", &args.max_rejects);
     }
     let mut switch = |key, on: bool, value: &str| {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Context, MigrateArgs, Outcome};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::report::{self, Align, EntityProgress, Event, Progress, Table};
-use crate::run::{self, Observer, Options, Summary};
+use crate::report::{self, Align, EntityProgress, Event, Output, Progress, Table};
+use crate::run::{self, EntitySummary, Observer, Options, Summary};
 use crate::source::filter;
 use crate::target::{self, Logs};
 use crate::validate::Only;
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
         let only = Only { entities: entities.as_deref(), partial: &filtered };
         super::validate::validate(context, &*target, &plan, &only, true).await?;
     }
-    Ok(if summary.rejected() > 0 { Outcome::Rejects } else { Outcome::Done })
+    Ok(if summary.rejected() > 0 || summary.refused() > 0 { Outcome::Rejects } else { Outcome::Done })
 }
 
 fn options(plan: &Plan, args: &MigrateArgs) -> Result<Options> {
@@ -69,6 +69,7 @@ fn options(plan: &Plan, args: &MigrateArgs) -> Result<Options> {
         filters,
         dry_run: args.dry_run,
         retry_rejected: args.retry_rejected,
+        prune: args.prune,
         accept_changes: args.accept_changes,
         arguments: std::env::args().skip(2).collect(),
     })
@@ -168,15 +169,7 @@ fn print(context: &Context, summary: &Summary, dry_run: bool, logs: Logs) {
                 of.entity, of.rejected_before
             ));
         }
-        if of.changed > 0 {
-            output.line(format!(
-                "{}: {} rows have changed in V1 since they were migrated",
-                of.entity, of.changed
-            ));
-        }
-        if of.gone > 0 {
-            output.line(format!("{}: {} migrated rows are no longer in V1", of.entity, of.gone));
-        }
+        changes(output, of, dry_run);
     }
     if !summary.conflicts.is_empty() {
         output.line("");
@@ -216,6 +209,30 @@ fn print(context: &Context, summary: &Summary, dry_run: bool, logs: Logs) {
     } else {
         let run = summary.run.as_deref().unwrap_or_default();
         output.line(format!("run {run}: done in {seconds:.1} s"));
+    }
+}
+
+/// What has happened to rows that were in V2 before this run.
+fn changes(output: &Output, of: &EntitySummary, dry_run: bool) {
+    let name = &of.entity;
+    if of.changed > 0 {
+        let done = match (dry_run, of.changes_refused) {
+            (true, 0) => "the run will bring V2 up to date".to_owned(),
+            (true, refused) => format!("the run will bring V2 up to date, but for {refused} (see conflicts)"),
+            (false, 0) => "V2 is up to date".to_owned(),
+            (false, refused) => format!("V2 is up to date, but for {refused} (see conflicts)"),
+        };
+        output
+            .line(format!("{name}: {} rows have changed in V1 since they were migrated; {done}", of.changed));
+    }
+    if of.gone > 0 {
+        let gone = format!("{name}: {} migrated rows are no longer in V1", of.gone);
+        let kept = of.prunes_refused;
+        output.line(match of.pruned {
+            0 if kept == 0 => format!("{gone}; `--prune` removes them from V2"),
+            pruned if kept == 0 => format!("{gone}; {pruned} were removed from V2"),
+            pruned => format!("{gone}; {pruned} were removed from V2, {kept} stay (see conflicts)"),
+        });
     }
 }
 

@@ -55,6 +55,13 @@ fn print(context: &Context, done: &RolledBack) {
         table.row([name.clone(), rows.to_string()]);
     }
     context.output.table(&table);
+    if !done.restored.is_empty() {
+        let mut table = Table::new([("table in V2", Align::Left), ("rows as they were", Align::Right)]);
+        for (name, rows) in &done.restored {
+            table.row([name.clone(), rows.to_string()]);
+        }
+        context.output.table(&table);
+    }
     if !done.kept.is_empty() {
         context.output.line(format!("{} rows were edited since and stay:", done.kept.len()));
         for (name, id) in done.kept.iter().take(SHOWN) {

@@ -9,6 +9,7 @@ use crate::password;
 use crate::plan::{AccountField, AccountSpec, NameColumns, Scope};
 use crate::row::Row;
 use crate::settings::PasswordMode;
+use crate::target::Keeps;
 
 use super::{Context, KnownPhone, Note};
 
@@ -20,8 +21,10 @@ const PRETENDED_HASH: &str =
 pub struct Account<'a> {
     /// The census's decision.
     pub of: AccountOf,
-    /// Whether this row creates the account.
+    /// Whether this row creates the account, or created it before.
     pub creates: bool,
+    /// Whether the row is in V2 already: its account keeps its password, and what belongs to somebody else by now.
+    pub updates: bool,
     /// The row's phone, as the census read it.
     pub phone: KnownPhone,
     /// How accounts get their passwords.
@@ -65,9 +68,15 @@ pub struct Contact {
     address: Address,
     password_hash: Option<String>,
     must_change_password: bool,
+    keeps: Keeps,
 }
 
 impl Person {
+    /// What of the account stays as V2 has it, if it is there already.
+    pub fn keeps(&self) -> Keeps {
+        self.contact.keeps
+    }
+
     /// Builds the person of a row.
     ///
     /// # Errors
@@ -182,14 +191,21 @@ fn contact(
         _ => None,
     };
     let decided = account.of.email;
-    let email =
-        account.census.email(&account.of, context.entity, context.key, own.as_deref()).ok_or_else(|| {
-            Reject::new(
-                "account-changed",
-                "the account's email in V2 differs from V1's, and V2 lacks the account",
-            )
-        })?;
+    let email = account.census.email(&account.of, context.entity, context.key, own.as_deref());
+    let keeps = Keeps {
+        email: account.updates && email.is_none(),
+        phone: account.updates && account.of.phone == PhoneDecision::Held,
+    };
+    let email = match email {
+        Some(email) => email,
+        None if keeps.email => String::new(),
+        None => {
+            let reason = "the account's email in V2 differs from V1's, and V2 lacks the account";
+            return Err(Reject::new("account-changed", reason));
+        }
+    };
     let mut contact = Contact {
+        keeps,
         username: account.of.username.text(&email).to_owned(),
         email,
         email_is_placeholder: decided.is_placeholder(),
@@ -200,7 +216,9 @@ fn contact(
     if let Some(text) = filled(spec.phone) {
         set_phone(&mut contact, &text, account.phone.clone(), account.of.phone);
     }
-    set_password(&mut contact, row, spec, account, context, notes);
+    if !account.updates {
+        set_password(&mut contact, row, spec, account, context, notes);
+    }
     Ok(contact)
 }
 

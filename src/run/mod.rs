@@ -13,8 +13,8 @@ mod survey;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use prepare::{password_facts, select};
@@ -41,6 +41,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Try rows again that were rejected before.
     pub retry_rejected: bool,
+    /// Remove what V1 no longer has.
+    pub prune: bool,
     /// Go on although V2's tables are not what they were when their rows were first migrated.
     pub accept_changes: bool,
     /// The command's arguments for the run's record, without secrets.
@@ -95,6 +97,10 @@ struct Shared {
     joining_passwords: HashMap<u32, String>,
     phones: Phones,
     duplicates: duplicates::Duplicates,
+    /// By entity: its definition is not the one by which its rows came into V2.
+    edited_definitions: Vec<bool>,
+    /// With `prune`, by entity: the keys of rows that V1 no longer has.
+    gone: Mutex<Vec<Vec<String>>>,
     /// Which accounts are in V2, by the census's account number.
     exists: work::AccountBits,
     passwords: Option<HashPool>,
@@ -206,6 +212,7 @@ struct Prepared {
     control: Box<dyn Control>,
     ids: Vec<EntityIds>,
     new_entities: Vec<NewEntity>,
+    edited_definitions: Vec<bool>,
     ledger_lines: Vec<u64>,
     lookups: Lookups,
     references: References,
@@ -221,7 +228,8 @@ impl Prepared {
         if job.makes_passwords() {
             prepare::require_same_passwords(settings, control).await?;
         }
-        let (ids, new_entities) = prepare::entity_ids(control, snapshot, plan).await?;
+        let prepare::Entities { ids, new: new_entities, edited: edited_definitions } =
+            prepare::entities(control, snapshot, plan).await?;
         let ledger_lines = prepare::ledger_lines(control, plan).await?;
         prepare::require_dependencies(snapshot, plan, selected, &ledger_lines).await?;
         if !job.options.accept_changes {
@@ -233,7 +241,17 @@ impl Prepared {
         let surveyed = survey::take(snapshot, control, plan, &ids, settings, target.place()).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
         let control = session;
-        Ok(Self { control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates })
+        Ok(Self {
+            control,
+            ids,
+            new_entities,
+            edited_definitions,
+            ledger_lines,
+            lookups,
+            references,
+            surveyed,
+            duplicates,
+        })
     }
 }
 
@@ -265,12 +283,21 @@ async fn carry(
     goal: Goal<'_>,
 ) -> Result<(Summary, Option<Box<dyn Trial>>)> {
     let Job { settings, plan, target, .. } = job;
-    let Prepared { mut control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates } =
-        prepared;
+    let Prepared {
+        mut control,
+        ids,
+        new_entities,
+        edited_definitions,
+        ledger_lines,
+        lookups,
+        references,
+        surveyed,
+        duplicates,
+    } = prepared;
     let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
     let mut passwords = None;
-    let real = matches!(goal, Goal::Real(_));
-    let sinks = match goal {
+    let mut goal = goal;
+    let sinks = match &mut goal {
         Goal::Real(lock) => {
             let run = lock.run();
             control.keep_entities(&new_entities, run.number).await?;
@@ -294,6 +321,8 @@ async fn carry(
         ids,
         references,
         lookups,
+        edited_definitions,
+        gone: Mutex::new(vec![Vec::new(); plan.entities.len()]),
         exists: work::AccountBits::new(census.as_ref()),
         census,
         joining_passwords,
@@ -320,7 +349,16 @@ async fn carry(
         (Ok(trial), Ok(())) => trial,
     };
 
-    if real && !job.stop.asked() {
+    if let Goal::Real(lock) = &mut goal
+        && !job.stop.asked()
+    {
+        prune(&shared, &mut **lock).await?;
+        for &entity in &job.selected {
+            let Entity { name, definition_hash, .. } = &plan.entities[entity];
+            if shared.edited_definitions[entity] && !job.options.filters.contains_key(&**name) {
+                control.keep_definition(name, definition_hash).await?;
+            }
+        }
         let restored = target.restore(&|name| job.observer.step(&format!("bringing back {name}"))).await?;
         if restored > 0 {
             tracing::info!(restored, "foreign keys and indexes are back");
@@ -329,6 +367,18 @@ async fn carry(
     let mut summary = shared.summary.finish();
     summary.interrupted = job.stop.asked();
     Ok((summary, trial))
+}
+
+/// Removes what V1 no longer has: what refers to others goes before them.
+async fn prune(shared: &Shared, lock: &mut dyn RunLock) -> Result<()> {
+    let gone = std::mem::take(&mut *shared.gone.lock().unwrap_or_else(PoisonError::into_inner));
+    for (entity, keys) in gone.iter().enumerate().rev().filter(|(_, keys)| !keys.is_empty()) {
+        let name = &shared.plan.entities[entity].name;
+        shared.observer.step(&format!("removing {} rows of {name} that V1 no longer has", keys.len()));
+        let pruned = lock.prune(&shared.plan, entity, keys, shared.settings.on_edited).await?;
+        shared.summary.pruned(entity, pruned);
+    }
+    Ok(())
 }
 
 /// The error for a bug in the engine's own bookkeeping: better a failed run than a wrong ledger.

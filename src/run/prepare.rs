@@ -34,22 +34,29 @@ pub fn select(plan: &Plan, wanted: Option<&[String]>, flag: &str) -> Result<Vec<
     Ok((0..names.len()).filter(|&index| wanted.iter().any(|name| name == names[index])).collect())
 }
 
+/// What V2 knows about the plan's entities, in their order.
+pub struct Entities {
+    /// How their ids are made.
+    pub ids: Vec<EntityIds>,
+    /// Those that V2 does not know yet.
+    pub new: Vec<NewEntity>,
+    /// Whether its rows are in V2 by another definition than today's.
+    pub edited: Vec<bool>,
+}
+
 /// How each entity's ids are made, and which of that V2 does not know yet. The prefix is decided when an entity is
 /// first read and never changes after that.
-pub async fn entity_ids(
-    control: &mut dyn Control,
-    snapshot: &mut Snapshot,
-    plan: &Plan,
-) -> Result<(Vec<EntityIds>, Vec<NewEntity>)> {
+pub async fn entities(control: &mut dyn Control, snapshot: &mut Snapshot, plan: &Plan) -> Result<Entities> {
     let mut ids = Vec::new();
     let mut new = Vec::new();
-    for entity in &plan.entities {
+    let mut edited = vec![false; plan.entities.len()];
+    for (index, entity) in plan.entities.iter().enumerate() {
         let key_prefix = match control.entity(&entity.name).await? {
             Some(known) => {
-                if known.definition_hash.is_some_and(|hash| hash != entity.definition_hash) {
+                edited[index] = known.definition_hash.is_some_and(|hash| hash != entity.definition_hash);
+                if edited[index] {
                     tracing::warn!(
-                        "the definition of {} was edited since its rows were first migrated; rows that are in V2 \
-                         already keep what the old definition gave them",
+                        "the definition of {} was edited since its rows were migrated: all of them are treated as changed",
                         entity.name
                     );
                 }
@@ -73,7 +80,7 @@ pub async fn entity_ids(
         let maker = IdMaker::new(&entity.name, entity.source.key_kind, &key_prefix);
         ids.push(EntityIds { maker, kind: entity.ids });
     }
-    Ok((ids, new))
+    Ok(Entities { ids, new, edited })
 }
 
 /// Number of ledger lines of each entity of the plan.

@@ -1,5 +1,7 @@
 //! The reading half of a run: V1 and the ledger side by side, cut into chunks.
 
+use std::sync::PoisonError;
+
 use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -7,7 +9,7 @@ use super::summary::Found;
 use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
 use crate::error::{Error, Result};
-use crate::ledger::{Beside, Outcome};
+use crate::ledger::{Beside, Gone, Outcome};
 use crate::password::{self, Batch as Passwords};
 use crate::row::Rows;
 use crate::source::{Snapshot, compare_keys};
@@ -23,6 +25,8 @@ pub(super) struct Chunk {
     pub decisions: Vec<Option<census::Decision>>,
     /// Whether some rows have a ledger line already.
     pub again: bool,
+    /// Of rows that are in V2 already and have changed: what the ledger says of each.
+    pub known: Vec<Outcome>,
     /// The hashes of the accounts that these rows were expected to create, with the rows' numbers.
     pub passwords: Option<(Vec<u32>, Passwords)>,
 }
@@ -37,6 +41,7 @@ impl Chunk {
             hashes: Vec::new(),
             decisions: Vec::new(),
             again: false,
+            known: Vec::new(),
             passwords: None,
         }
     }
@@ -78,10 +83,12 @@ pub(super) async fn all(
             retry_rejected: job.options.retry_rejected,
             chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
+            changed: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             last_key: None,
             cursor: shared.census.as_ref().map(|census| census.cursor(entity)),
             beside,
             found: Found::default(),
+            gone: Gone { count: 0, keys: job.options.prune.then(Vec::new) },
         };
         let this = begun.take();
         // A run that hashes passwords takes hours, and V1's moment of sorting is nothing to it.
@@ -109,10 +116,13 @@ struct Reader<'r> {
     chunk: Chunk,
     /// Rows whose person is founded by another row of this entity: they come after all others.
     deferred: Chunk,
+    /// Rows that are in V2 and that V1 has changed since.
+    changed: Chunk,
     last_key: Option<String>,
     cursor: Option<census::Cursor<&'r Census>>,
     beside: Option<Beside<'r>>,
     found: Found,
+    gone: Gone,
 }
 
 impl Reader<'_> {
@@ -154,14 +164,20 @@ impl Reader<'_> {
         }
         self.found.rows += 1;
         let known = match &mut self.beside {
-            Some(beside) => beside.find(&key, &mut self.found.gone).await?,
+            Some(beside) => beside.find(&key, &mut self.gone).await?,
             None => None,
         };
+        let mut update = None;
         if let Some(known) = known {
-            if !(self.retry_rejected && known.outcome == Outcome::Rejected) {
+            let changed = known.source_hash != hash || self.shared.edited_definitions[self.entity];
+            // A rejected row that was repaired in V1 is tried again without being asked to.
+            let again = known.outcome == Outcome::Rejected && (changed || self.retry_rejected);
+            if changed && matches!(known.outcome, Outcome::Migrated | Outcome::Merged) {
+                self.found.changed += 1;
+                update = Some(known.outcome);
+            } else if !again {
                 self.found.already += 1;
                 self.found.rejected += u64::from(known.outcome == Outcome::Rejected);
-                self.found.changed += u64::from(known.source_hash != hash);
                 self.chunk.rows.pop();
                 self.last_key = Some(key);
                 if self.found.already.is_multiple_of(1_000) {
@@ -169,7 +185,7 @@ impl Reader<'_> {
                 }
                 return Ok(true);
             }
-            self.chunk.again = true;
+            self.chunk.again |= again;
         }
         let decision = match entity.account {
             Some(_) => match self.cursor.as_mut().and_then(|cursor| cursor.next(&key)) {
@@ -179,6 +195,19 @@ impl Reader<'_> {
             None => None,
         };
         self.last_key = Some(key.clone());
+        if let Some(outcome) = update {
+            self.changed.rows.push(line);
+            self.changed.known.push(outcome);
+            self.chunk.rows.pop();
+            add(&mut self.changed, key, hash, decision);
+            if self.is_full(&self.changed) {
+                let next = Chunk::new(self.entity, self.changed.phase, entity.source.columns.len());
+                let full = std::mem::replace(&mut self.changed, next);
+                self.send(full).await?;
+                return Ok(!self.shared.stop.asked());
+            }
+            return Ok(true);
+        }
         if self.waits_for_its_own_entity(decision) {
             self.deferred.rows.push(line);
             self.deferred.again |= known.is_some();
@@ -187,14 +216,18 @@ impl Reader<'_> {
             return Ok(true);
         }
         add(&mut self.chunk, key, hash, decision);
-        let settings = &self.shared.settings;
-        if self.chunk.rows.len() >= settings.batch_size || self.chunk.rows.size() >= settings.batch_bytes {
+        if self.is_full(&self.chunk) {
             let next = Chunk::new(self.entity, self.chunk.phase, entity.source.columns.len());
             let full = std::mem::replace(&mut self.chunk, next);
             self.send(full).await?;
             return Ok(!self.shared.stop.asked());
         }
         Ok(true)
+    }
+
+    fn is_full(&self, chunk: &Chunk) -> bool {
+        let settings = &self.shared.settings;
+        chunk.rows.len() >= settings.batch_size || chunk.rows.size() >= settings.batch_bytes
     }
 
     fn waits_for_its_own_entity(&self, decision: Option<census::Decision>) -> bool {
@@ -213,6 +246,8 @@ impl Reader<'_> {
         if !stopped {
             let last = std::mem::replace(&mut self.chunk, Chunk::new(entity, phase, width));
             self.send(last).await?;
+            let last = std::mem::replace(&mut self.changed, Chunk::new(entity, phase, width));
+            self.send(last).await?;
         }
         self.shared.gate.close(phase);
         if !stopped {
@@ -221,10 +256,12 @@ impl Reader<'_> {
         }
         self.shared.gate.close(phase + 1);
         if let Some(beside) = self.beside.take() {
-            beside.finish(&mut self.found.gone).await?;
+            beside.finish(&mut self.gone).await?;
         }
-        if !count_gone || stopped {
-            self.found.gone = 0;
+        if count_gone && !stopped {
+            self.found.gone = self.gone.count;
+            let keys = self.gone.keys.take().unwrap_or_default();
+            self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner)[entity] = keys;
         }
         self.shared.summary.read(entity, self.found);
         let name = &self.shared.plan.entities[entity].name;
@@ -236,7 +273,9 @@ impl Reader<'_> {
         if chunk.rows.is_empty() {
             return Ok(());
         }
-        if let Some(pool) = &self.shared.passwords {
+        if let Some(pool) = &self.shared.passwords
+            && chunk.known.is_empty()
+        {
             let mut rows = Vec::new();
             let mut jobs = Vec::new();
             for (row, decision) in (0_u32..).zip(&chunk.decisions) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::ledger::Outcome;
 use crate::plan::Plan;
-use crate::target::Batch;
+use crate::target::{Batch, EDITED, Pruned, REFUSED};
 
 /// How many rejected rows are kept for the report; all of them are in the ledger.
 const KEPT_REJECTS: usize = 20;
@@ -24,10 +24,16 @@ pub struct EntitySummary {
     pub already: u64,
     /// Of these, rows that were rejected and still are.
     pub rejected_before: u64,
-    /// Of these, rows that V1 has changed since.
+    /// Rows in V2 that V1 has changed since.
     pub changed: u64,
+    /// Of these, rows whose change could not be taken over.
+    pub changes_refused: u64,
     /// Ledger lines whose rows V1 no longer has.
     pub gone: u64,
+    /// Of these, rows that were removed from V2.
+    pub pruned: u64,
+    /// Of these, rows that were to be removed and stay: edited in V2, or needed by others.
+    pub prunes_refused: u64,
     /// Rows migrated now.
     pub migrated: u64,
     /// Rows whose person had an account already.
@@ -99,6 +105,11 @@ impl Summary {
         self.entities.iter().map(|entity| entity.rejected + entity.rejected_before).sum()
     }
 
+    /// Rows whose change or removal V2 did not take.
+    pub fn refused(&self) -> u64 {
+        self.entities.iter().map(|entity| entity.changes_refused + entity.prunes_refused).sum()
+    }
+
     /// The counts for the run's record in V2.
     pub fn counts(&self) -> serde_json::Value {
         serde_json::json!({ "entities": self.entities, "conflicts": self.conflicts, "rejects": self.rejects })
@@ -138,11 +149,29 @@ impl Collector {
         });
     }
 
+    /// Rows were removed because V1 no longer has them.
+    pub fn pruned(&self, entity: usize, pruned: Pruned) {
+        self.with(entity, |summary, of| {
+            of.pruned += pruned.removed;
+            of.prunes_refused += pruned.edited + pruned.refused;
+            for (conflict, rows) in [(EDITED, pruned.edited), (REFUSED, pruned.refused)] {
+                if rows > 0 {
+                    *summary.conflicts.entry(format!("{conflict}: kept")).or_default() += rows;
+                }
+            }
+        });
+    }
+
     /// A chunk is in V2.
     pub fn written(&self, batch: &Batch, accounts: u64) {
         self.with(batch.entity, |summary, of| {
             of.accounts += accounts;
-            for line in &batch.lines {
+            let changes = batch.update.is_some();
+            if changes {
+                of.changes_refused +=
+                    batch.lines.iter().filter(|line| line.outcome == Outcome::Rejected).count() as u64;
+            }
+            for line in batch.lines.iter().filter(|_| !changes) {
                 match line.outcome {
                     Outcome::Migrated => of.migrated += 1,
                     Outcome::Merged => of.merged += 1,

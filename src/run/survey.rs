@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::broken;
 use crate::census::{Census, Contact, EmailClaim, Existing, Outcome, People, PhoneClaim, Rules, Survey};
@@ -61,6 +62,12 @@ pub(super) async fn take(
         let Some(contact) = with_account(index) else { continue };
         let mut people = InOrder::new(contact.clone(), region.clone());
         let names = contact.names();
+        let mut joined = HashMap::new();
+        control
+            .joined_accounts(&entity.name, &mut |key, account| {
+                joined.extend(crate::ids::parse(account).map(|id| (key.to_owned(), id)));
+            })
+            .await?;
         let this = begun.take();
         if let Some((next, contact)) =
             (index + 1..plan.entities.len()).find_map(|next| Some((next, with_account(next)?)))
@@ -70,11 +77,14 @@ pub(super) async fn take(
         }
         snapshot
             .read_begun(this, &entity.source, Some(&names), None, async |line| {
-                people.take(line, |person| add(&mut survey, &mut surveyed.phones, index, &person)).await?;
+                people
+                    .take(line, |person| add(&mut survey, &mut surveyed.phones, index, &person, &joined))
+                    .await?;
                 Ok(true)
             })
             .await?;
-        let rows = people.finish(|person| add(&mut survey, &mut surveyed.phones, index, &person)).await?;
+        let rows =
+            people.finish(|person| add(&mut survey, &mut surveyed.phones, index, &person, &joined)).await?;
         surveyed.row_counts[index] = Some(rows);
     }
     let mut close_look = survey.clashes();
@@ -136,7 +146,14 @@ struct Normalised {
     has_account: bool,
 }
 
-fn add(survey: &mut Survey, phones: &mut Phones, entity: usize, person: &Normalised) {
+/// `joined`: accounts of rows that joined one before, by key.
+fn add(
+    survey: &mut Survey,
+    phones: &mut Phones,
+    entity: usize,
+    person: &Normalised,
+    joined: &HashMap<String, Uuid>,
+) {
     phones.push(&person.phone);
     survey.push(
         entity,
@@ -145,7 +162,7 @@ fn add(survey: &mut Survey, phones: &mut Phones, entity: usize, person: &Normali
             email: EmailClaim::from(&person.email),
             phone: PhoneClaim::from(&person.phone),
             has_account: person.has_account,
-            account: None,
+            account: joined.get(&person.key).copied(),
         },
     );
 }

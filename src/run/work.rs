@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{Line, Outcome, Reject};
 use crate::migrator::{Account, Context, Definition, Migrator, Note, Person, Records};
 use crate::password::Job;
-use crate::target::{Batch, Trial};
+use crate::target::{Batch, Keeps, Trial, Update};
 
 /// Chunks that are read ahead of the writers. With passwords on this is what keeps the hash pool busy while the
 /// writers commit; it bounds memory, since a chunk is bounded in bytes.
@@ -127,6 +127,8 @@ async fn write(
         let mut batch = convert(shared, chunk, &decisions, &passwords, records);
         match &mut sink {
             Sink::Real(writer) => writer.commit(&mut batch).await?,
+            // What a change would do is told as far as converting the row can tell.
+            Sink::Trial(_) if batch.update.is_some() => {}
             Sink::Trial(trial) => trial.commit(&mut batch).await?,
         }
         remember(shared, &batch, &decisions);
@@ -174,7 +176,7 @@ async fn hash_unforeseen(shared: &Shared, chunk: &Chunk, passwords: &mut HashMap
         .filter_map(|(row, decision)| Some((row, creates(shared, decision.as_ref())?)))
         .filter(|(row, _)| !passwords.contains_key(row))
         .collect();
-    if unforeseen.is_empty() {
+    if unforeseen.is_empty() || !chunk.known.is_empty() {
         return Ok(());
     }
     let jobs = unforeseen.iter().map(|(_, id)| Job { account_id: shared.plan.account_id(*id) }).collect();
@@ -195,11 +197,18 @@ fn convert(
     let migrator = Definition::new(shared.plan.clone(), chunk.entity);
     records.reset(entity);
     let mut lines = Vec::with_capacity(chunk.rows.len());
+    let mut update = (!chunk.known.is_empty()).then(|| Update {
+        on_edited: shared.settings.on_edited,
+        definition_edited: shared.edited_definitions[chunk.entity],
+        keeps: vec![Keeps::default(); chunk.rows.len()],
+    });
     let keys = chunk.keys.into_iter().zip(chunk.hashes).zip(decisions);
     for (number, ((key, source_hash), decision)) in (0_u32..).zip(keys) {
         let row = chunk.rows.row(number as usize);
         let mut account_id = None;
-        let mut merged = false;
+        // A row that is in V2 already stays what it was: the one that created its account, or not.
+        let known = chunk.known.get(number as usize).copied();
+        let mut merged = known == Some(Outcome::Merged);
         let converted = (|| {
             if let Some(reject) = shared.duplicates.reject(chunk.entity, &key) {
                 return Err(reject.clone());
@@ -228,7 +237,11 @@ fn convert(
                         let Some(census) = &shared.census else { return Ok(()) };
                         let account = Account {
                             of: account,
-                            creates: !shared.exists.contains(account.number),
+                            creates: match known {
+                                Some(known) => known == Outcome::Migrated,
+                                None => !shared.exists.contains(account.number),
+                            },
+                            updates: known.is_some(),
                             phone: shared.phones.get(decision.row),
                             mode: shared.settings.passwords,
                             password_hash: passwords.get(&number).map(String::as_str),
@@ -241,7 +254,11 @@ fn convert(
                         };
                         merged = !account.creates;
                         account_id = Some(shared.plan.account_id(account.of.id));
-                        Some(Person::of(&row, spec, &account, &context, &mut records.notes)?)
+                        let person = Person::of(&row, spec, &account, &context, &mut records.notes)?;
+                        if let Some(update) = &mut update {
+                            update.keeps[number as usize] = person.keeps();
+                        }
+                        Some(person)
                     }
                 },
                 _ => None,
@@ -267,7 +284,7 @@ fn convert(
         }
     }
     let (rows, again) = (chunk.rows, chunk.again);
-    Batch { entity: chunk.entity, name: entity.name.clone(), rows, lines, again, records }
+    Batch { entity: chunk.entity, name: entity.name.clone(), rows, lines, again, records, update }
 }
 
 /// What the census has to tell about the row.
@@ -296,6 +313,8 @@ fn remember(shared: &Shared, batch: &Batch, decisions: &[Option<Decision>]) {
         batch.lines.iter().filter(|line| matches!(line.outcome, Outcome::Migrated | Outcome::Merged));
     shared.references.add(batch.entity, written.map(|line| line.key.as_str()));
     let mut accounts = 0;
+    // Rows that were in V2 before have created nothing now.
+    let decisions = if batch.update.is_some() { &[] } else { decisions };
     for (line, decision) in batch.lines.iter().zip(decisions) {
         if let (Outcome::Migrated, Some(Decided::Account(account))) =
             (line.outcome, decision.map(|decision| decision.outcome))

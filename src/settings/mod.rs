@@ -18,7 +18,7 @@ use secrecy::SecretString;
 pub use layers::{Origin, private};
 pub use table::{SETTINGS, Setting};
 pub use value::did_you_mean;
-pub(crate) use value::{COLORS, PASSWORD_MODES};
+pub(crate) use value::{COLORS, ON_EDITED, PASSWORD_MODES};
 
 use crate::error::{Error, Result};
 use layers::{Given, Layer};
@@ -36,6 +36,16 @@ pub enum PasswordMode {
     Keep,
     /// No password: the account is locked until a reset.
     None,
+}
+
+/// What becomes of a row of V2 that somebody has edited since it was migrated, when V1's row changes or goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnEdited {
+    /// It stays, and is listed as a conflict.
+    #[default]
+    Keep,
+    /// It becomes what V1 says, and is listed as a conflict.
+    Overwrite,
 }
 
 /// When to use colours.
@@ -118,6 +128,8 @@ pub struct Settings {
     pub writers: usize,
     /// Whether an empty V2 is loaded with foreign keys and derivable indexes put back at the end.
     pub bulk: bool,
+    /// What becomes of edited rows of V2 whose rows of V1 have changed.
+    pub on_edited: OnEdited,
     /// How accounts get their passwords.
     pub passwords: PasswordMode,
     /// Length of generated passwords, in characters.
@@ -239,6 +251,7 @@ impl Settings {
             batch_bytes: 1,
             writers: 1,
             bulk: false,
+            on_edited: OnEdited::Keep,
             passwords: PasswordMode::None,
             password_length: 0,
             hash_cost: HashCost::default(),

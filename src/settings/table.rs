@@ -78,6 +78,7 @@ pub static SETTINGS: &[Setting] = &[
         Some("--writers"),
         into!(settings.writers, |t| value::count(t, 1..=64))
     ),
+    setting!("on_edited", "V1V2_ON_EDITED", Some("--on-edited"), into!(settings.on_edited, value::on_edited)),
     setting!("bulk", "V1V2_BULK", Some("--no-bulk"), into!(settings.bulk, value::truth)),
     setting!(
         "passwords",

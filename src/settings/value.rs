@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Color, MaxRejects, PasswordMode};
+use super::{Color, MaxRejects, OnEdited, PasswordMode};
 
 /// What was expected instead, as the end of a sentence: "must be …".
 pub(super) type Parsed<T> = Result<T, String>;
@@ -99,6 +99,18 @@ pub(super) fn password_mode(text: &str) -> Parsed<PasswordMode> {
         "keep" => Ok(PasswordMode::Keep),
         "none" => Ok(PasswordMode::None),
         _ => Err(one_of(PASSWORD_MODES, text)),
+    }
+}
+
+/// The names of [`OnEdited`].
+pub(crate) const ON_EDITED: &[&str] = &["keep", "overwrite"];
+
+/// What becomes of edited rows of V2.
+pub(super) fn on_edited(text: &str) -> Parsed<OnEdited> {
+    match text {
+        "keep" => Ok(OnEdited::Keep),
+        "overwrite" => Ok(OnEdited::Overwrite),
+        _ => Err(one_of(ON_EDITED, text)),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::ledger::{Known, Line, Outcome, Reject};
 use crate::migrator::Records;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::row::Rows;
-use crate::settings::Settings;
+use crate::settings::{OnEdited, Settings};
 use crate::validate::{Check, EntityCounts};
 
 /// How many records of each table a dry run shows.
@@ -97,6 +97,9 @@ pub type Told<'t> = dyn Fn(&str) + Send + Sync + 't;
 /// Takes keys.
 pub type EachKey<'e> = dyn FnMut(&str) + Send + 'e;
 
+/// Takes keys with the ids of their accounts.
+pub type EachJoined<'e> = dyn FnMut(&str, &str) + Send + 'e;
+
 /// Takes accounts.
 pub type EachAccount<'e> = dyn FnMut(&ExistingAccount<'_>) + Send + 'e;
 
@@ -134,6 +137,12 @@ pub trait Control: Send {
 
     /// One entity's ledger lines in key order.
     async fn ledger<'c>(&'c mut self, entity: &str, kind: KeyKind) -> Result<LedgerLines<'c>>;
+
+    /// Remembers by which definition an entity's rows are in V2 now.
+    async fn keep_definition(&mut self, entity: &str, definition_hash: &str) -> Result<()>;
+
+    /// Hands on key and account of an entity's rows that joined an account which another row had created, in any order.
+    async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()>;
 
     /// Hands on the keys of an entity's rows that are in V2, in any order.
     async fn migrated_keys(&mut self, entity: &str, each: &mut EachKey<'_>) -> Result<()>;
@@ -195,6 +204,17 @@ pub trait RunLock: Send {
     /// If V2 is empty of what the plan writes, takes away what only costs during the load, on record.
     async fn begin_bulk(&mut self, plan: &Plan) -> Result<()>;
 
+    /// Removes what V2 has of rows that V1 no longer has, on record, so that a rollback of this run brings it back. An
+    /// account that another row uses stays, and so does, with [`OnEdited::Keep`], a row of which somebody has edited a record.
+    /// `entity` is an index of the plan.
+    async fn prune(
+        &mut self,
+        plan: &Plan,
+        entity: usize,
+        keys: &[String],
+        on_edited: OnEdited,
+    ) -> Result<Pruned>;
+
     /// Takes a run back: exactly what it made, in reverse order, and nothing that was edited since. Can be called again
     /// after it was cut short. `advance` is told how many ledger lines are done.
     async fn rollback(
@@ -226,6 +246,11 @@ pub async fn release(lock: Box<dyn RunLock>, state: State, error: Option<&str>, 
 pub trait Writer: Send {
     /// Writes a chunk whole, with its ledger lines and conflicts, or not at all. Rows that the database refuses are
     /// rejected in `batch`, alone; what goes away by itself is tried again; an unanswered commit is resolved.
+    ///
+    /// Rows that are in V2 already ([`Batch::update`]) become what they are now, and what they were is kept, so that a
+    /// rollback of this run brings it back. Those whose change the database refuses are rejected in `batch` and stay as they
+    /// were ([`REFUSED`] in the conflict log); records that somebody has edited since stay too, unless told otherwise
+    /// ([`EDITED`], added to the batch's notes).
     ///
     /// # Errors
     /// The chunk is not in V2, and the same call in a new run will bring it; or nobody can tell, and the ledger will.
@@ -262,6 +287,47 @@ pub struct Batch {
     pub again: bool,
     /// What the rows became.
     pub records: Records,
+    /// Set when the rows are in V2 already, and V1 has changed them since.
+    pub update: Option<Update>,
+}
+
+/// What a writer must know to bring rows of V2 up to date.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// What becomes of V2's rows that somebody has edited since.
+    pub on_edited: OnEdited,
+    /// The definition was edited, so that records may be missing because they were never written. Otherwise a record that
+    /// is missing was deleted by somebody, which is an edit like any other.
+    pub definition_edited: bool,
+    /// By row of the chunk: what of the account stays as V2 has it.
+    pub keeps: Vec<Keeps>,
+}
+
+/// What of an account stays as V2 has it, because what V1 has now belongs to somebody else. (The password, and what says
+/// whether it may be used, always stays.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keeps {
+    /// Login email and user name.
+    pub email: bool,
+    /// Login phone.
+    pub phone: bool,
+}
+
+/// The entry of the conflict log about rows of V2 that somebody edited before V1's row changed or went.
+pub const EDITED: &str = "edited_in_v2";
+
+/// The entry of the conflict log about changes and removals that V2 did not take: the row stays as it was.
+pub const REFUSED: &str = "change_refused";
+
+/// What a removal of rows that V1 no longer has did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Rows of V1 whose records and ledger lines are gone from V2.
+    pub removed: u64,
+    /// Rows that stay because somebody has edited their records.
+    pub edited: u64,
+    /// Rows that stay because V2 has others that refer to them.
+    pub refused: u64,
 }
 
 impl Batch {

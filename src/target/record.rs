@@ -94,6 +94,8 @@ pub struct RolledBack {
     pub id: String,
     /// Rows removed, by table.
     pub removed: Vec<(String, u64)>,
+    /// Rows that the run had changed or removed and that are what they were, by table.
+    pub restored: Vec<(String, u64)>,
     /// Rows that somebody has edited since, and that stay: table and id.
     pub kept: Vec<(String, String)>,
     /// Ledger lines taken back.
@@ -108,10 +110,21 @@ impl RolledBack {
 
     /// Counts removed rows.
     pub fn removed(&mut self, table: &str, rows: u64) {
-        match self.removed.iter_mut().find(|(name, _)| name == table) {
-            Some((_, count)) => *count += rows,
-            None => self.removed.push((table.to_owned(), rows)),
+        count(&mut self.removed, table, rows);
+    }
+
+    /// Counts rows that are what they were before the run.
+    pub fn restored(&mut self, table: &str, rows: u64) {
+        if rows > 0 {
+            count(&mut self.restored, table, rows);
         }
+    }
+}
+
+fn count(tables: &mut Vec<(String, u64)>, table: &str, rows: u64) {
+    match tables.iter_mut().find(|(name, _)| name == table) {
+        Some((_, count)) => *count += rows,
+        None => tables.push((table.to_owned(), rows)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Check, Report};
 use crate::error::Result;
-use crate::ledger::Beside;
+use crate::ledger::{Beside, Gone};
 use crate::plan::{Entity, Plan};
 use crate::row::unescape;
 use crate::source::Snapshot;
@@ -81,15 +81,17 @@ struct Sides {
 async fn beside(entity: &Entity, snapshot: &mut Snapshot, v2: &mut dyn Control) -> Result<Sides> {
     let source = &entity.source;
     let mut found = Sides::default();
+    let mut gone = Gone::default();
     let mut ledger = Beside::open(v2.ledger(&entity.name, source.key_kind).await?, source.key_kind).await?;
     snapshot
         .read(source, Some(&[&source.key]), None, async |line| {
             let key = unescape(line.strip_suffix(b"\n").unwrap_or(line));
             found.rows += 1;
-            found.missing += u64::from(ledger.find(&key, &mut found.gone).await?.is_none());
+            found.missing += u64::from(ledger.find(&key, &mut gone).await?.is_none());
             Ok(true)
         })
         .await?;
-    ledger.finish(&mut found.gone).await?;
+    ledger.finish(&mut gone).await?;
+    found.gone = gone.count;
     Ok(found)
 }

@@ -7,6 +7,7 @@ mod passwords;
 mod refused;
 mod rejects;
 mod selection;
+mod since;
 mod undo;
 
 use crate::support::{Database, Digest, Outcome, Project};
@@ -63,7 +64,7 @@ impl Job {
                 "v1v2.meta.value",
             ],
         );
-        for own in ["v1v2.runs", "v1v2.lock", "v1v2.dropped", "v1v2.meta"] {
+        for own in ["v1v2.runs", "v1v2.lock", "v1v2.dropped", "v1v2.meta", "v1v2.replaced"] {
             digest.remove(own);
         }
         // Reference data carries the time of its setup.

@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::ledger::Outcome;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::target::{
-    Control, EachAccount, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity, Overview,
+    Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
+    Overview,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -113,6 +114,32 @@ impl Control for Session {
                 })
             })
             .boxed())
+    }
+
+    async fn keep_definition(&mut self, entity: &str, definition_hash: &str) -> Result<()> {
+        self.collection(ENTITIES)
+            .update_one(doc! { "_id": entity }, doc! { "$set": { "definitionHash": definition_hash } })
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(&error))
+    }
+
+    async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()> {
+        let mut lines = ledger::lines_of(entity);
+        lines.insert("outcome", Outcome::Merged.letter());
+        let mut cursor = raw(&self.database, LEDGER)
+            .find(lines)
+            .projection(doc! { "accountId": 1 })
+            .batch_size(10_000)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        while cursor.advance().await.map_err(|error| self.failed(&error))? {
+            let line = cursor.current();
+            if let (Some(key), Some(account)) = (ledger::key_text(line), at(line, "accountId")) {
+                each(&key, &id_text(account));
+            }
+        }
+        Ok(())
     }
 
     async fn migrated_keys(&mut self, entity: &str, each: &mut EachKey<'_>) -> Result<()> {

@@ -26,8 +26,9 @@ use crate::connect::{self, MongoDb};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
 use crate::plan::{BsonKind, Plan};
+use crate::settings::OnEdited;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
-use crate::target::{self, RolledBack, RunName, RunRecord, State, holder};
+use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, holder};
 
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_millis(500);
@@ -337,6 +338,16 @@ impl target::RunLock for RunLock {
 
     async fn begin_bulk(&mut self, plan: &Plan) -> Result<()> {
         bulk::begin(&self.held.shared, self.held.database(), plan, self.run.number).await
+    }
+
+    async fn prune(
+        &mut self,
+        _plan: &Plan,
+        _entity: usize,
+        _keys: &[String],
+        _on_edited: OnEdited,
+    ) -> Result<Pruned> {
+        Err(Error::refused("rows cannot be removed from MongoDB yet"))
     }
 
     async fn rollback(

@@ -117,7 +117,7 @@ pub(super) fn lines_of(lines: &Lines, width: usize, wanted: impl FnMut(u32) -> b
 }
 
 /// The reject of a row that the database refused: its SQLSTATE, and what it says without any value.
-fn refused(error: &sqlx::Error) -> Reject {
+pub(super) fn refused(error: &sqlx::Error) -> Reject {
     let sqlx::Error::Database(database) = error else { return Reject::new("database", "V2 refused the row") };
     let code = database.code().unwrap_or_default();
     let mut place = database.table().map(|table| format!("{table}: ")).unwrap_or_default();

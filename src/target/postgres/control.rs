@@ -19,7 +19,8 @@ use crate::row::{Rows, unescape};
 use crate::settings::Settings;
 use crate::source::quoted;
 use crate::target::{
-    Control, EachAccount, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity, Overview,
+    Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
+    Overview,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -133,6 +134,29 @@ impl Control for Session {
             Ok(Some((known, (lines, patience))))
         });
         Ok(lines.boxed())
+    }
+
+    async fn keep_definition(&mut self, entity: &str, definition_hash: &str) -> Result<()> {
+        sqlx::query("update v1v2.entities set definition_hash = $2 where entity = $1")
+            .bind(entity)
+            .bind(definition_hash)
+            .execute(&mut self.connection)
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(&error))
+    }
+
+    async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "select key, account_id from v1v2.ledger \
+             where entity = $1 and outcome = 'g' and account_id is not null",
+        )
+        .bind(entity)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(|error| self.failed(&error))?;
+        rows.iter().for_each(|(key, account)| each(key, account));
+        Ok(())
     }
 
     async fn migrated_keys(&mut self, entity: &str, each: &mut EachKey<'_>) -> Result<()> {

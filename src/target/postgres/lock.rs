@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use super::ending::End;
 use super::link::{self, Session};
-use super::{bulk, rollback};
+use super::{bulk, prune, rollback};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::ledger::literal;
 use crate::plan::Plan;
-use crate::settings::Settings;
+use crate::settings::{OnEdited, Settings};
 use crate::setup::require_control_version;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
-use crate::target::{self, RolledBack, RunName, RunRecord, State, holder};
+use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, holder};
 
 /// Key of the advisory lock: the bytes of "v1v2" and a version. Advisory locks belong to one database.
 const ADVISORY_KEY: i64 = 0x7631_7632_0001;
@@ -113,6 +113,18 @@ impl target::RunLock for RunLock {
             bulk::begin(connection, plan, place, run.number).await?;
         }
         Ok(())
+    }
+
+    async fn prune(
+        &mut self,
+        plan: &Plan,
+        entity: usize,
+        keys: &[String],
+        on_edited: OnEdited,
+    ) -> Result<Pruned> {
+        let Self { held: Held { connection, place, settings, .. }, run } = self;
+        let place = prune::Place { connection, name: place, patience: settings.patience(), run: run.number };
+        prune::prune(place, &plan.entities[entity], keys, on_edited).await
     }
 
     async fn rollback(

@@ -9,10 +9,13 @@ mod ending;
 mod link;
 mod lock;
 mod overview;
+mod prune;
 mod readback;
+mod replace;
 mod rollback;
 mod structure;
 mod trial;
+mod update;
 mod writer;
 
 use std::sync::Arc;

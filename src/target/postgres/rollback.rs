@@ -5,12 +5,15 @@
 //! not, the record stays and is listed. This costs nothing while loading. A dump and restore of V2 gives every row a
 //! new `xmin`: then everything counts as edited, which keeps too much rather than too little.
 //!
+//! Rows that the run changed or removed, because V1 had changed or lost theirs, become what they were first
+//! (`replace.rs`).
+//!
 //! An entity is rolled back in chunks, last entity first, each chunk's records and ledger lines in one transaction,
 //! so a rollback that was killed goes on when it is run again.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
-use super::{structure, table};
+use super::{replace, structure, table};
 use crate::error::{Error, Result};
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
 use crate::source::quoted;
@@ -41,7 +44,8 @@ pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &s
         }
         None => sqlx::query(
             "select no, id, state from v1v2.runs r where command = 'migrate' and state <> 'rolled_back' \
-             and exists (select from v1v2.ledger where run = r.no) order by no desc limit 1",
+             and (exists (select from v1v2.ledger where run = r.no) or exists (select from v1v2.replaced where run = r.no)) \
+             order by no desc limit 1",
         )
         .fetch_optional(&mut *connection)
         .await
@@ -52,7 +56,9 @@ pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &s
     if state == "rolled_back" {
         return Err(Error::refused("that run was rolled back already"));
     }
-    Ok(RunName { number: row.try_get(0).map_err(failed)?, id: row.try_get(1).map_err(failed)? })
+    let run = RunName { number: row.try_get(0).map_err(failed)?, id: row.try_get(1).map_err(failed)? };
+    replace::require_latest(connection, run, place).await?;
+    Ok(run)
 }
 
 /// Takes the run back. `advance` is told how many ledger lines are done.
@@ -65,6 +71,7 @@ pub async fn rollback(
 ) -> Result<RolledBack> {
     let mut result = RolledBack::of(run);
     let failed = |error: sqlx::Error| Error::database(place, &error);
+    replace::restore(connection, plan, run.number, place, &mut result, advance).await?;
     for entity in plan.entities.iter().rev() {
         loop {
             let mut transaction = connection.begin().await.map_err(failed)?;
@@ -164,7 +171,7 @@ async fn take_back(
 }
 
 /// The column by which a write's rows belong to a ledger line: (column, type, the ledger's column).
-fn belongs_by<'w>(entity: &Entity, write: &'w Write) -> Option<(&'w str, &'w str, &'static str)> {
+pub(super) fn belongs_by<'w>(entity: &Entity, write: &'w Write) -> Option<(&'w str, &'w str, &'static str)> {
     let by = |fill: &Fill| write.columns.iter().find(|column| column.fill == *fill);
     if let Some(column) = by(&Fill::Id) {
         return Some((&column.name, &column.type_name, "target_id"));

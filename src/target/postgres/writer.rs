@@ -39,7 +39,7 @@ const ATTEMPTS: u32 = 8;
 pub struct Writer {
     pub(super) plan: Arc<Plan>,
     pub(super) place: String,
-    run: i32,
+    pub(super) run: i32,
     pub(super) link: Link,
     pub(super) patience: Duration,
     /// Whether the server ends statements that take too long.
@@ -116,6 +116,7 @@ impl Writer {
         let mut attempt = 0;
         loop {
             let outcome = match part.careful {
+                careful if batch.update.is_some() => self.update(batch, &part.rows, careful.is_some()).await,
                 None => self.copy(batch, &part.rows).await,
                 Some(suspect) => self.insert_carefully(batch, &part.rows, suspect).await,
             };

@@ -1,0 +1,283 @@
+//! What rows of V2 were before a run changed or removed them: kept in `v1v2.replaced`, in the transaction of the change,
+//! and brought back by a rollback of that run.
+//!
+//! A row is kept in Postgres's own text form (`record::text`), which every type survives to the letter.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::rollback::belongs_by;
+use super::table;
+use crate::connect::answered;
+use crate::error::{Error, Result};
+use crate::plan::{AccountField, Entity, Fill, Plan, TableName, When, Write};
+use crate::source::quoted;
+use crate::target::{RolledBack, RunName};
+
+/// Keys in one transaction.
+const CHUNK: i64 = 5_000;
+
+/// What happened to a row that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// V1's row had changed.
+    Changed,
+    /// V1's row was gone.
+    Removed,
+}
+
+impl How {
+    /// As it stands in `v1v2.replaced`.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Changed => "u",
+            Self::Removed => "p",
+        }
+    }
+}
+
+/// How a write's rows in V2 are found.
+pub enum Found<'w> {
+    /// One by one: this column of the write holds an id that is derived from the row of V1.
+    ById(usize),
+    /// All that belong to a row of V1: a column of the table, its type, and the ledger's column that it equals.
+    Together(&'w str, &'w str, &'static str),
+}
+
+/// How a write's rows in V2 are found; `None` if nothing says which row of V1 they belong to.
+pub fn found_by<'w>(entity: &Entity, write: &'w Write) -> Option<Found<'w>> {
+    let id = |fill: &Fill| matches!(fill, Fill::Id | Fill::DerivedId(_));
+    let account = |fill: &Fill| *fill == Fill::Account(AccountField::Id);
+    let single = write.columns.iter().position(|column| id(&column.fill));
+    let single = match write.when {
+        When::Each(_) => None,
+        When::Account => single.or_else(|| write.columns.iter().position(|column| account(&column.fill))),
+        When::Row | When::Role => single,
+    };
+    if let Some(column) = single {
+        return Some(Found::ById(column));
+    }
+    belongs_by(entity, write).map(|(column, type_name, ledger)| Found::Together(column, type_name, ledger))
+}
+
+/// What a transaction that changes or removes rows works with: one connection, one run.
+pub struct Session<'c> {
+    pub connection: &'c mut PgConnection,
+    pub patience: Duration,
+    pub run: i32,
+    pub entity: &'c Entity,
+    pub how: How,
+}
+
+impl Session<'_> {
+    /// Runs statements that return nothing.
+    pub async fn execute(&mut self, sql: &str) -> sqlx::Result<()> {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *self.connection);
+        answered(self.patience, done).await.map(drop)
+    }
+
+    /// Keeps rows as they are now. `from` names the row `record`, and its key.
+    pub async fn keep(&mut self, table: &TableName, key: &str, from: &str) -> sqlx::Result<()> {
+        let name = super::table(table);
+        let sql = format!(
+            "insert into v1v2.replaced (run, how, entity, key, table_name, record) \
+             select $1, $2::text::\"char\", $3, {key}, $4, record::text from {from}"
+        );
+        let kept = sqlx::query(AssertSqlSafe(sql))
+            .bind(self.run)
+            .bind(self.how.letter())
+            .bind(&*self.entity.name)
+            .bind(name)
+            .execute(&mut *self.connection);
+        answered(self.patience, kept).await.map(drop)
+    }
+
+    /// Keeps the lines of ledger and conflict log of the keys in a table `of`.
+    pub async fn keep_ledger(&mut self, of: &str) -> sqlx::Result<()> {
+        let entity = crate::ledger::literal(&self.entity.name);
+        for name in ["ledger", "conflicts"] {
+            let from = format!("v1v2.{name} as record join {of} using (key) where record.entity = {entity}");
+            let table = TableName { schema: "v1v2".to_owned(), name: name.to_owned() };
+            self.keep(&table, "record.key", &from).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to take back a run of which a later one has changed or removed rows: that one goes first.
+pub async fn require_latest(connection: &mut PgConnection, run: RunName, place: &str) -> Result<()> {
+    let later: Option<String> = sqlx::query_scalar(
+        "select r.id::text from v1v2.replaced p join v1v2.runs r on r.no = p.run \
+         where p.table_name = '\"v1v2\".\"ledger\"' and r.state <> 'rolled_back' and p.run <> $1 \
+           and (p.record::v1v2.ledger).run = $1 order by p.run desc limit 1",
+    )
+    .bind(run.number)
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
+    match later {
+        Some(later) => Err(Error::refused(format!(
+            "{place}: a later run has changed or removed rows that this run made"
+        ))
+        .help(format!("take that one back first: `v1v2 rollback --run {later}`"))),
+        None => Ok(()),
+    }
+}
+
+/// Brings back what the run changed and removed, as far as nobody has edited it since. Can be called again after it was
+/// cut short.
+pub async fn restore(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    run: i32,
+    place: &str,
+    result: &mut RolledBack,
+    advance: &(dyn Fn(u64) + Send + Sync),
+) -> Result<()> {
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    // What was removed comes first: changed rows may have referred to it.
+    for how in [How::Removed, How::Changed] {
+        for entity in &plan.entities {
+            loop {
+                let mut transaction = connection.begin().await.map_err(failed)?;
+                let keys = sqlx::query(
+                    "create temporary table restoring on commit drop as \
+                     select key, txid, account_id, target_id from \
+                       (select distinct key from v1v2.replaced \
+                        where run = $1 and how = $2::text::\"char\" and entity = $3 order by key limit $4) as keys \
+                     left join v1v2.ledger using (key) where ledger.entity = $3 or ledger.entity is null",
+                )
+                .bind(run)
+                .bind(how.letter())
+                .bind(&*entity.name)
+                .bind(CHUNK)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?
+                .rows_affected();
+                if keys == 0 {
+                    transaction.rollback().await.map_err(failed)?;
+                    break;
+                }
+                sqlx::raw_sql("analyze restoring").execute(&mut *transaction).await.map_err(failed)?;
+                for write in &entity.writes {
+                    records(&mut transaction, entity, write, run, how, result).await.map_err(failed)?;
+                }
+                bookkeeping(&mut transaction, entity, run, how).await.map_err(failed)?;
+                transaction.commit().await.map_err(failed)?;
+                result.lines += keys;
+                advance(keys);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings one write's rows back.
+async fn records(
+    connection: &mut PgConnection,
+    entity: &Entity,
+    write: &Write,
+    run: i32,
+    how: How,
+    result: &mut RolledBack,
+) -> sqlx::Result<()> {
+    let name = table(&write.table);
+    // Accounts and roles are written by several entities, and by no more than one write of each.
+    let kept = format!(
+        "(select p.key, (p.record::{name}).* from v1v2.replaced p join restoring using (key) \
+          where p.run = {run} and p.how = '{}' and p.entity = {} and p.table_name = {})",
+        how.letter(),
+        crate::ledger::literal(&entity.name),
+        crate::ledger::literal(&name)
+    );
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum > 0 \
+         and not attisdropped and attgenerated = '' order by attnum",
+    )
+    .bind(&name)
+    .fetch_all(&mut *connection)
+    .await?;
+    let list = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
+    let from_kept =
+        columns.iter().map(|column| format!("kept.{}", quoted(column))).collect::<Vec<_>>().join(", ");
+    let insert =
+        format!("insert into {name} ({list}) overriding system value select {from_kept} from {kept} as kept");
+    let untouched = "record.xmin::text::bigint = (t.txid & 4294967295)";
+    if how == How::Removed {
+        let brought = sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await?.rows_affected();
+        result.restored(&write.table.name, brought);
+        return Ok(());
+    }
+    match found_by(entity, write) {
+        Some(Found::ById(column)) => {
+            let id = quoted(&write.columns[column].name);
+            let edited: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+                "select record.{id}::text from {name} as record join {kept} as kept on kept.{id} = record.{id} \
+                 join restoring t on t.key = kept.key where not {untouched} order by 1"
+            )))
+            .fetch_all(&mut *connection)
+            .await?;
+            result.kept.extend(edited.into_iter().map(|id| (write.table.name.clone(), id)));
+            let update = format!(
+                "update {name} as record set ({list}) = row({from_kept}) from {kept} as kept \
+                 join restoring t on t.key = kept.key where kept.{id} = record.{id} and {untouched}"
+            );
+            let brought =
+                sqlx::raw_sql(AssertSqlSafe(update)).execute(&mut *connection).await?.rows_affected();
+            result.restored(&write.table.name, brought);
+            // What the run itself added goes: a row of this kind that nothing is kept of.
+            let Some((column, type_name, ledger)) = belongs_by(entity, write) else { return Ok(()) };
+            if write.when == When::Row {
+                let delete = format!(
+                    "delete from {name} as record using restoring t where record.{} = t.{ledger}::{type_name} \
+                     and {untouched} and record.xmin::text::bigint <> (txid_current() & 4294967295)",
+                    quoted(column)
+                );
+                sqlx::raw_sql(AssertSqlSafe(delete)).execute(connection).await?;
+            }
+        }
+        Some(Found::Together(column, type_name, ledger)) => {
+            let of = format!("record.{} = t.{ledger}::{type_name}", quoted(column));
+            let edited: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+                "select distinct t.key, record.{}::text from {name} as record join restoring t on {of} \
+                 where not {untouched} order by 1",
+                quoted(column)
+            )))
+            .fetch_all(&mut *connection)
+            .await?;
+            let keys: Vec<&str> = edited.iter().map(|(key, _)| key.as_str()).collect();
+            let delete =
+                format!("delete from {name} as record using restoring t where {of} and t.key <> all ($1)");
+            sqlx::query(AssertSqlSafe(delete)).bind(&keys).execute(&mut *connection).await?;
+            let insert = format!("{insert} where kept.key <> all ($1)");
+            let brought =
+                sqlx::query(AssertSqlSafe(insert)).bind(&keys).execute(connection).await?.rows_affected();
+            result.restored(&write.table.name, brought);
+            result.kept.extend(edited.into_iter().map(|(_, id)| (write.table.name.clone(), id)));
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// Ledger and conflict log become what they were; but for the number of the transaction that wrote the records, which is
+/// this one.
+async fn bookkeeping(connection: &mut PgConnection, entity: &Entity, run: i32, how: How) -> sqlx::Result<()> {
+    let (of, how) = (crate::ledger::literal(&entity.name), how.letter());
+    let mut sql = String::new();
+    for name in ["ledger", "conflicts"] {
+        sql.push_str(&format!(
+            "delete from v1v2.{name} l using restoring t where l.entity = {of} and l.key = t.key; \
+             insert into v1v2.{name} select (p.record::v1v2.{name}).* from v1v2.replaced p join restoring using (key) \
+             where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.table_name = '\"v1v2\".\"{name}\"'; "
+        ));
+    }
+    sql.push_str(&format!(
+        "update v1v2.ledger l set txid = txid_current() from restoring t where l.entity = {of} and l.key = t.key; \
+         delete from v1v2.replaced p using restoring t \
+         where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.key = t.key"
+    ));
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}

@@ -1,0 +1,465 @@
+//! Brings rows of V2 up to date whose rows of V1 have changed since they were migrated.
+//!
+//! Each record stays the record it was: it is found by its derived id and updated, so that what refers to it goes on doing
+//! so. Rows of tables that have several for one row of V1 (`each`) are removed and written anew. A record that somebody has
+//! edited since is left alone, unless told otherwise; the others of the same row are updated all the same. What a record was
+//! is kept first (`replace.rs`).
+//!
+//! The password of an account, and what says whether it may be used, is never touched; nor is what a definition fills with
+//! the time of the migration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use sqlx::AssertSqlSafe;
+
+use super::careful::refused;
+use super::replace::{Found, How, Session, found_by};
+use super::table;
+use super::writer::{Failure, Writer, insert_sql};
+use crate::connect::answered;
+use crate::error::{Class, classify};
+use crate::ledger::{Outcome, Reject};
+use crate::migrator::Note;
+use crate::plan::{AccountField, Entity, Fill, Write};
+use crate::row::{Lines, Rows};
+use crate::settings::OnEdited;
+use crate::source::quoted;
+use crate::target::{Batch, EDITED, Keeps, REFUSED, Update};
+
+/// What was found of records that somebody has edited or deleted: tables by row of the chunk.
+type Edited = BTreeMap<u32, BTreeSet<String>>;
+
+impl Writer {
+    /// Brings a part of a chunk up to date. `one_by_one`: some row is refused, and is to be found.
+    pub(super) async fn update(
+        &mut self,
+        batch: &mut Batch,
+        rows: &Range<u32>,
+        one_by_one: bool,
+    ) -> Result<(), Failure> {
+        let txid = self.begin().await?;
+        let plan = self.plan.clone();
+        let entity = &plan.entities[batch.entity];
+        let (run, patience) = (self.run, self.patience);
+        let connection = self.link.get().await?;
+        let mut session = Session { connection, patience, run, entity, how: How::Changed };
+        let edited = match session.list(batch, rows).await {
+            Ok(()) if one_by_one => session.update_what_fits(batch, rows).await,
+            Ok(()) => session.update_all(batch, &(rows.clone().collect::<Vec<_>>())).await,
+            Err(error) => Err(error),
+        };
+        let edited = edited.map_err(|error| match classify(&error) {
+            Class::Row if !one_by_one => Failure::Row(None),
+            _ => self.failure(&error, None),
+        })?;
+        note(batch, &edited);
+        let connection = self.link.get().await?;
+        let mut session = Session { connection, patience, run, entity, how: How::Changed };
+        let written = session.bookkeeping(batch, rows, txid).await;
+        written.map_err(|error| self.failure(&error, None))?;
+        self.commit_transaction(txid).await
+    }
+}
+
+/// Tells what was found about edited records.
+fn note(batch: &mut Batch, edited: &Edited) {
+    let overwritten = batch.update.as_ref().is_some_and(|update| update.on_edited == OnEdited::Overwrite);
+    let decision = if overwritten { "overwritten" } else { "kept" };
+    for (&row, tables) in edited {
+        let detail = tables.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        // The chunk may be tried more than once.
+        batch.records.notes.retain(|note| note.row != row || note.kind != EDITED);
+        batch.records.notes.push(Note {
+            row,
+            kind: EDITED.to_owned(),
+            decision: decision.to_owned(),
+            other: None,
+            detail: Some(detail),
+        });
+    }
+}
+
+impl Session<'_> {
+    /// Lists the ledger's lines of the rows beside their numbers in the chunk, and rejects rows whose person is
+    /// another one now.
+    async fn list(&mut self, batch: &mut Batch, rows: &Range<u32>) -> sqlx::Result<()> {
+        let numbers: Vec<i32> = rows.clone().map(|row| row as i32).collect();
+        let keys: Vec<&str> = batch.lines[rows.start as usize..rows.end as usize]
+            .iter()
+            .map(|line| line.key.as_str())
+            .collect();
+        let listed = sqlx::query(
+            "create temporary table changing on commit drop as \
+             select n, key, txid, outcome::text as outcome, account_id, target_id \
+             from unnest($1::int[], $2::text[]) as sent(n, key) join v1v2.ledger using (key) where entity = $3",
+        )
+        .bind(&numbers)
+        .bind(&keys)
+        .bind(&*batch.name)
+        .execute(&mut *self.connection);
+        answered(self.patience, listed).await?;
+        self.execute("analyze changing").await?;
+        let known = sqlx::query_as("select n, account_id from changing");
+        let known: Vec<(i32, Option<String>)> =
+            answered(self.patience, known.fetch_all(&mut *self.connection)).await?;
+        for (row, account) in known {
+            let row = row as u32;
+            if !batch.is_rejected(row) && batch.lines[row as usize].account_id != account {
+                let reason = "V1's row belongs to another person now than the one whose account it has in V2";
+                batch.reject(row, Reject::new("account-changed", reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates rows one by one, and rejects those that the database refuses.
+    async fn update_what_fits(&mut self, batch: &mut Batch, rows: &Range<u32>) -> sqlx::Result<Edited> {
+        let mut edited = Edited::new();
+        for row in rows.clone() {
+            self.execute("savepoint one").await?;
+            match self.update_all(batch, &[row]).await {
+                Ok(found) => {
+                    edited.extend(found);
+                    self.execute("release savepoint one").await?;
+                }
+                Err(error) if classify(&error) == Class::Row => {
+                    self.execute("rollback to savepoint one; release savepoint one").await?;
+                    batch.reject(row, refused(&error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(edited)
+    }
+
+    /// Updates rows together.
+    async fn update_all(&mut self, batch: &Batch, rows: &[u32]) -> sqlx::Result<Edited> {
+        let Some(update) = &batch.update else { return Ok(Edited::new()) };
+        let entity = self.entity;
+        let mut edited = Edited::new();
+        let rows: Vec<u32> = rows.iter().copied().filter(|&row| !batch.is_rejected(row)).collect();
+        for (write, lines) in entity.writes.iter().zip(&batch.records.writes) {
+            let found = match found_by(entity, write) {
+                Some(Found::ById(id)) => self.update_by_id(update, &rows, write, lines, id).await?,
+                Some(Found::Together(column, type_name, ledger)) => {
+                    self.replace_together(update, &rows, write, lines, (column, type_name, ledger)).await?
+                }
+                None => continue,
+            };
+            for row in found {
+                edited.entry(row).or_default().insert(write.table.name.clone());
+            }
+        }
+        Ok(edited)
+    }
+
+    /// Records with an id of their own. Returns the rows of which a record was edited or deleted.
+    async fn update_by_id(
+        &mut self,
+        update: &Update,
+        rows: &[u32],
+        write: &Write,
+        lines: &Lines,
+        id: usize,
+    ) -> sqlx::Result<BTreeSet<u32>> {
+        let name = table(&write.table);
+        let mut sent = Sent::of(write, lines, rows);
+        if sent.rows.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let (from, of) = (sent.from(write), &write.columns[id]);
+        let same = format!("record.{} = sent.c{id}::{}", quoted(&of.name), of.type_name);
+        let untouched = "record.xmin::text::bigint = (t.txid & 4294967295)";
+        let sql = format!(
+            "select t.n, record.tableoid is null from {from} join changing t using (n) \
+             left join {name} as record on {same} where record.tableoid is null or not {untouched}"
+        );
+        let query = sent.bind(update, sqlx::query_as(AssertSqlSafe(sql)));
+        let found: Vec<(i32, bool)> = answered(self.patience, query.fetch_all(&mut *self.connection)).await?;
+        let missing = |missing: bool| found.iter().filter(move |of| of.1 == missing).map(|of| of.0 as u32);
+        let (edited, missing): (BTreeSet<u32>, BTreeSet<u32>) =
+            (missing(false).collect(), missing(true).collect());
+        let overwrite = update.on_edited == OnEdited::Overwrite;
+        let insert = if overwrite || update.definition_edited { missing.clone() } else { BTreeSet::new() };
+        let stay: BTreeSet<u32> =
+            if overwrite { missing.clone() } else { edited.union(&missing).copied().collect() };
+        let mut touched = edited;
+        if !update.definition_edited {
+            touched.extend(&missing);
+        }
+        if !insert.is_empty() {
+            let new = Sent::of(write, lines, &insert.into_iter().collect::<Vec<_>>());
+            self.insert(write, &new).await?;
+        }
+        sent.leave_out(&stay);
+        if sent.rows.is_empty() {
+            return Ok(touched);
+        }
+        self.keep_sent(
+            update,
+            &sent,
+            write,
+            &format!("{from} join changing t using (n) join {name} as record on {same}"),
+        )
+        .await?;
+        let mut set: Vec<String> = Vec::new();
+        for (index, column) in write.columns.iter().enumerate() {
+            let value = format!("sent.c{index}::{}", column.type_name);
+            let value = match stays(self.entity, &column.fill) {
+                Stays::Always => continue,
+                Stays::Sometimes(flag) => {
+                    format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
+                }
+                Stays::Never => value,
+            };
+            set.push(format!("{} = {value}", quoted(&column.name)));
+        }
+        if set.is_empty() {
+            // The record must carry this transaction's number like the others of its row.
+            set.push(format!("{0} = record.{0}", quoted(&of.name)));
+        }
+        let sql = format!("update {name} as record set {} from {from} where {same}", set.join(", "));
+        let query = sent.bind_query(update, sqlx::query(AssertSqlSafe(sql)));
+        answered(self.patience, query.execute(&mut *self.connection)).await?;
+        Ok(touched)
+    }
+
+    /// Tables with several records for a row of V1: they go, and come anew.
+    async fn replace_together(
+        &mut self,
+        update: &Update,
+        rows: &[u32],
+        write: &Write,
+        lines: &Lines,
+        (column, type_name, ledger): (&str, &str, &str),
+    ) -> sqlx::Result<BTreeSet<u32>> {
+        let name = table(&write.table);
+        let of = format!("record.{} = t.{ledger}::{type_name}", quoted(column));
+        let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let sql = format!(
+            "select distinct t.n from changing t join {name} as record on {of} \
+             where t.n = any($1) and record.xmin::text::bigint <> (t.txid & 4294967295)"
+        );
+        let edited = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&numbers);
+        let edited: Vec<i32> = answered(self.patience, edited.fetch_all(&mut *self.connection)).await?;
+        let edited: BTreeSet<u32> = edited.into_iter().map(|row| row as u32).collect();
+        let rows: Vec<u32> = match update.on_edited {
+            OnEdited::Keep => rows.iter().copied().filter(|row| !edited.contains(row)).collect(),
+            OnEdited::Overwrite => rows.to_vec(),
+        };
+        let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let list =
+            format!("'{{{}}}'::int[]", numbers.iter().map(i32::to_string).collect::<Vec<_>>().join(","));
+        let from = format!("changing t join {name} as record on {of} where t.n = any({list})");
+        self.keep(&write.table, "t.key", &from).await?;
+        let sql = format!("delete from {name} as record using changing t where {of} and t.n = any($1)");
+        let deleted = sqlx::query(AssertSqlSafe(sql)).bind(&numbers);
+        answered(self.patience, deleted.execute(&mut *self.connection)).await?;
+        let sent = Sent::of(write, lines, &rows);
+        if !sent.rows.is_empty() {
+            self.insert(write, &sent).await?;
+        }
+        Ok(edited)
+    }
+
+    async fn insert(&mut self, write: &Write, sent: &Sent) -> sqlx::Result<()> {
+        let mut query = sqlx::query(AssertSqlSafe(insert_sql(write)));
+        for values in sent.columns() {
+            query = query.bind(values);
+        }
+        answered(self.patience, query.execute(&mut *self.connection)).await.map(drop)
+    }
+
+    /// As [`Session::keep`], of records that the rows sent are to change.
+    async fn keep_sent(
+        &mut self,
+        update: &Update,
+        sent: &Sent,
+        write: &Write,
+        from: &str,
+    ) -> sqlx::Result<()> {
+        let sql = format!(
+            "insert into v1v2.replaced (run, how, entity, key, table_name, record) \
+             select {}, '{}', {}, t.key, {}, record::text from {from}",
+            self.run,
+            self.how.letter(),
+            crate::ledger::literal(&self.entity.name),
+            crate::ledger::literal(&table(&write.table))
+        );
+        let query = sent.bind_query(update, sqlx::query(AssertSqlSafe(sql)));
+        answered(self.patience, query.execute(&mut *self.connection)).await.map(drop)
+    }
+
+    /// The ledger's lines and the conflict log. A row whose change was refused keeps its line, and so will be tried again.
+    async fn bookkeeping(&mut self, batch: &Batch, rows: &Range<u32>, txid: i64) -> sqlx::Result<()> {
+        let (mut keys, mut hashes) = (Vec::new(), Vec::new());
+        let (mut refused, mut reasons) = (Vec::new(), Vec::new());
+        for row in rows.clone() {
+            let line = &batch.lines[row as usize];
+            match &line.reject {
+                Some(reject) => {
+                    refused.push(line.key.as_str());
+                    reasons.push(format!("{}: {}", reject.code, reject.reason));
+                }
+                None => {
+                    debug_assert!(line.outcome != Outcome::Rejected);
+                    keys.push(line.key.as_str());
+                    hashes.push(uuid::Uuid::from_u128(line.source_hash));
+                }
+            }
+        }
+        let done = sqlx::query(
+            "create temporary table done on commit drop as select key, hash from unnest($1::text[], $2::uuid[]) as sent(key, hash)",
+        )
+        .bind(&keys)
+        .bind(&hashes);
+        answered(self.patience, done.execute(&mut *self.connection)).await?;
+        self.execute("analyze done").await?;
+        self.keep_ledger("done").await?;
+        let entity = crate::ledger::literal(&batch.name);
+        self.execute(&format!(
+            "update v1v2.ledger l set txid = {txid}, run = {}, source_hash = done.hash from done \
+             where l.entity = {entity} and l.key = done.key; \
+             delete from v1v2.conflicts c using done where c.entity = {entity} and c.key = done.key",
+            self.run
+        ))
+        .await?;
+        let (mut of, mut kinds, mut decisions, mut details) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut entities, mut others) = (Vec::new(), Vec::new());
+        for note in batch.records.notes.iter().filter(|note| rows.contains(&note.row)) {
+            of.push(batch.lines[note.row as usize].key.as_str());
+            kinds.push(note.kind.as_str());
+            decisions.push(note.decision.as_str());
+            entities.push(note.other.as_ref().map(|(entity, _)| &**entity));
+            others.push(note.other.as_ref().map(|(_, key)| key.as_str()));
+            details.push(note.detail.as_deref());
+        }
+        for (key, reason) in refused.iter().zip(&reasons) {
+            of.push(key);
+            kinds.push(REFUSED);
+            decisions.push("kept");
+            entities.push(None);
+            others.push(None);
+            details.push(Some(reason));
+        }
+        let noted = sqlx::query(
+            "insert into v1v2.conflicts (entity, key, kind, run, decision, other_entity, other_key, detail) \
+             select $1, key, kind, $2, decision, other_entity, other_key, detail \
+             from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) \
+               as sent(key, kind, decision, other_entity, other_key, detail) \
+             on conflict (entity, key, kind) do update set run = excluded.run, decision = excluded.decision, \
+               other_entity = excluded.other_entity, other_key = excluded.other_key, detail = excluded.detail",
+        )
+        .bind(&*batch.name)
+        .bind(self.run)
+        .bind(&of)
+        .bind(&kinds)
+        .bind(&decisions)
+        .bind(&entities)
+        .bind(&others)
+        .bind(&details);
+        answered(self.patience, noted.execute(&mut *self.connection)).await.map(drop)
+    }
+}
+
+/// Whether an update leaves a column as it is.
+enum Stays {
+    Never,
+    Always,
+    /// For rows with this flag.
+    Sometimes(&'static str),
+}
+
+fn stays(entity: &Entity, fill: &Fill) -> Stays {
+    use AccountField as F;
+    let dated = entity.account.as_ref().is_some_and(|account| account.created_at.is_some());
+    match fill {
+        Fill::Id | Fill::DerivedId(_) | Fill::Now => Stays::Always,
+        Fill::Account(F::Id | F::PasswordHash | F::MustChangePassword | F::Locked | F::Status) => {
+            Stays::Always
+        }
+        Fill::Account(F::CreatedAt) if !dated => Stays::Always,
+        Fill::Account(F::Email | F::EmailIsPlaceholder | F::Username) => Stays::Sometimes("email"),
+        Fill::Account(F::Phone) => Stays::Sometimes("phone"),
+        _ => Stays::Never,
+    }
+}
+
+/// Lines of a write with the rows that they came from.
+struct Sent {
+    rows: Vec<u32>,
+    lines: Rows,
+}
+
+impl Sent {
+    fn of(write: &Write, lines: &Lines, wanted: &[u32]) -> Self {
+        let mut sent = Self { rows: Vec::new(), lines: Rows::new(write.columns.len()) };
+        for (row, line) in lines.with_rows().filter(|(row, _)| wanted.binary_search(row).is_ok()) {
+            if sent.lines.push(line) {
+                sent.rows.push(row);
+            }
+        }
+        sent
+    }
+
+    fn leave_out(&mut self, rows: &BTreeSet<u32>) {
+        let mut lines = Rows::new(self.lines.width());
+        let mut left = Vec::new();
+        for (at, row) in self.rows.iter().enumerate().filter(|(_, row)| !rows.contains(row)) {
+            lines.push(self.lines.row(at).line());
+            left.push(*row);
+        }
+        (self.rows, self.lines) = (left, lines);
+    }
+
+    /// The lines as a table `sent`: `n`, the flags of what stays, and one column for each of the write.
+    fn from(&self, write: &Write) -> String {
+        let arrays: Vec<_> =
+            (4..write.columns.len() + 4).map(|number| format!("${number}::text[]")).collect();
+        let aliases: Vec<_> = (0..write.columns.len()).map(|i| format!("c{i}")).collect();
+        format!(
+            "unnest($1::int[], $2::bool[], $3::bool[], {}) as sent(n, email, phone, {})",
+            arrays.join(", "),
+            aliases.join(", ")
+        )
+    }
+
+    fn columns(&self) -> impl Iterator<Item = Vec<Option<String>>> + '_ {
+        (0..self.lines.width()).map(|column| {
+            let value = |row| self.lines.row(row).text(column).map(std::borrow::Cow::into_owned);
+            (0..self.lines.len()).map(value).collect()
+        })
+    }
+
+    fn keeps(&self, update: &Update, of: fn(&Keeps) -> bool) -> Vec<bool> {
+        self.rows.iter().map(|&row| update.keeps.get(row as usize).is_some_and(of)).collect()
+    }
+
+    fn numbers(&self) -> Vec<i32> {
+        self.rows.iter().map(|&row| row as i32).collect()
+    }
+
+    fn bind<'q, O>(
+        &self,
+        update: &Update,
+        query: sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments>,
+    ) -> sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments> {
+        let query = query.bind(self.numbers());
+        let query =
+            query.bind(self.keeps(update, |keeps| keeps.email)).bind(self.keeps(update, |keeps| keeps.phone));
+        self.columns().fold(query, |query, values| query.bind(values))
+    }
+
+    fn bind_query<'q>(
+        &self,
+        update: &Update,
+        query: sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    ) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+        let query = query.bind(self.numbers());
+        let query =
+            query.bind(self.keeps(update, |keeps| keeps.email)).bind(self.keeps(update, |keeps| keeps.phone));
+        self.columns().fold(query, |query, values| query.bind(values))
+    }
+}

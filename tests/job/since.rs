@@ -1,0 +1,250 @@
+//! What has changed in V1 since: running `migrate` again brings V2 up to date, and touches nothing else.
+
+use super::Job;
+use crate::support::{Database, Digest};
+
+/// Changes of every kind that leave it clear who is who: a run into an empty V2 must end with the same rows.
+const CHANGES: &str = r#"
+    update "School" set name = name || ' Academy', address = '1 New Road, Ikeja, Lagos' where id = (select min(id) from "School");
+    update "Teacher" set qualification = 'PhD', "hireDate" = '2020-02-29' where id in (select id from "Teacher" order by id limit 3);
+    delete from "_SubjectToTeacher" where "B" = (select min(id) from "Teacher");
+    insert into "_SubjectToTeacher" ("A", "B") select id, (select min(id) from "Teacher") from "Subject" order by id desc limit 2;
+    update "Parent" set occupation = 'Pilot', email = 'brand.new@example.org', phone = '+2348031234567'
+        where id = (select max(id) from "Parent");
+    update "Student" set "gradeLevel" = 'JSS 2', address = '7 Other Street, Kano' where id in (select id from "Student" order by id desc limit 5);
+    delete from "_ParentToStudent" where "B" = (select max(id) from "Student");
+    update "Student" set "updatedAt" = "updatedAt" + interval '1 day' where id = (select max(id) from "Student");
+"#;
+
+impl Job {
+    /// What a run from nothing would make of V1 as it is now.
+    fn from_nothing(&self) -> Digest {
+        let v2 = Database::v2();
+        let project = crate::support::Project::between(&self.v1, &v2).env("V1V2_PASSWORDS", "none");
+        project.run(&["setup"]).expect(0);
+        let job = Job { v1: Database::v1(), v2, project };
+        let ended = job.run(&["migrate", "--force", "--skip-validation"]);
+        assert!(matches!(ended.code(), Some(0 | 3)), "{}", ended.stderr);
+        job.result()
+    }
+
+    /// Everything in V2 but the list of runs and what is kept for their rollback; and the numbers of transactions.
+    fn content(&self) -> Digest {
+        let mut digest = self.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid"]);
+        digest.remove("v1v2.runs");
+        digest
+    }
+
+    /// The transaction that wrote each row of the tables last, by table and text of the row.
+    fn written(&self, table: &str) -> Vec<Vec<Option<String>>> {
+        self.v2.rows(&format!("select xmin::text, record::text from {table} as record order by 2"))
+    }
+}
+
+#[test]
+fn changed_rows_are_brought_up_to_date_and_others_left_alone() {
+    let job = Job::new(200, &[]);
+    job.migrate(&["--passwords", "generate"], 0);
+    let hashes = "select id, \"passwordHash\", \"mustChangePassword\", status from \"User\" order by id";
+    let passwords = job.v2.rows(hashes);
+    let teachers = job.written("\"Teacher\"");
+    job.v1.execute(CHANGES);
+    let dry = job.run(&["migrate", "--dry-run"]).expect(0);
+    assert!(dry.stdout.contains("teachers: 3 rows have changed in V1"), "{}", dry.stdout);
+    let again = job.migrate(&["--batch-size", "3"], 0);
+    assert!(again.stdout.contains("students: 5 rows have changed in V1 since"), "{}", again.stdout);
+    // Who has a password keeps it; the rest is what a run from nothing makes, but for what says that there is one.
+    assert_eq!(job.v2.rows(hashes), passwords);
+    job.v2.execute("update \"User\" set \"mustChangePassword\" = false, status = 'LOCKED'");
+    assert_eq!(job.result(), job.from_nothing());
+    let rewritten = job.written("\"Teacher\"").iter().filter(|row| !teachers.contains(row)).count();
+    assert_eq!(rewritten, 3);
+    let third = job.migrate(&[], 0);
+    assert!(!third.stdout.contains("have changed"), "{}", third.stdout);
+    job.run(&["validate", "--compare-counts"]).expect(0);
+}
+
+#[test]
+fn a_rollback_makes_changed_rows_what_they_were() {
+    let job = Job::new(200, &["--orphans"]);
+    job.migrate(&[], 3);
+    let before = job.content();
+    job.v1.execute(CHANGES);
+    job.v1.execute(
+        "delete from \"_ParentToStudent\" where \"B\" in (select id from \"Student\" order by id limit 3)",
+    );
+    job.v1.execute("delete from \"Student\" where id in (select id from \"Student\" order by id limit 3)");
+    job.migrate(&["--prune"], 3);
+    assert_ne!(job.content(), before);
+    let first = job.v2.one("select id::text from v1v2.runs order by no limit 1");
+    let refused = job.run(&["rollback", "--force", "--run", &first]).expect(5);
+    assert!(refused.stderr.contains("a later run has changed"), "{}", refused.stderr);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.content(), before);
+    // And now the first one can go as well.
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.v2.count("\"User\"") + job.v2.count("v1v2.ledger") + job.v2.count("v1v2.replaced"), 0);
+}
+
+#[test]
+fn what_somebody_edited_stays_unless_told_otherwise() {
+    let job = Job::new(200, &[]);
+    job.migrate(&[], 0);
+    let key = job.v2.one("select min(key) from v1v2.ledger where entity = 'teachers' and outcome = 'm'");
+    let id = job.v2.one(&format!("select target_id from v1v2.ledger where key = '{key}'"));
+    let account = job.v2.one(&format!("select account_id from v1v2.ledger where key = '{key}'"));
+    let look = format!(
+        "select t.qualification, u.\"addressRaw\", u.city from \"Teacher\" t join \"User\" u on u.id = t.\"userId\" where t.id = '{id}'"
+    );
+    let conflicts = "select kind, decision, detail from v1v2.conflicts where kind = 'edited_in_v2'";
+    job.v2.execute(&format!("update \"User\" set city = 'Edited' where id = '{account}'"));
+    job.v1.execute(&format!("update \"Teacher\" set qualification = 'A', address = 'B' where id = '{key}'"));
+    job.migrate(&[], 0);
+    // The account was edited; the other record of the same row was not.
+    let user = job.v2.rows(&look).remove(0);
+    assert_eq!((user[0].as_deref(), user[2].as_deref()), (Some("A"), Some("Edited")));
+    assert_ne!(user[1].as_deref(), Some("B"));
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(job.v2.rows(conflicts), [[text("edited_in_v2"), text("kept"), text("User")]]);
+    job.v1.execute(&format!(
+        "update \"Teacher\" set qualification = 'C', address = '1 D Street, Lagos' where id = '{key}'"
+    ));
+    job.migrate(&["--on-edited", "overwrite"], 0);
+    let user = job.v2.rows(&look).remove(0);
+    assert_eq!((user[0].as_deref(), user[1].as_deref()), (Some("C"), Some("1 D Street, Lagos")));
+    assert_ne!(user[2].as_deref(), Some("Edited"));
+    assert_eq!(job.v2.rows(conflicts), [[text("edited_in_v2"), text("overwritten"), text("User")]]);
+    // A record that somebody has deleted is not brought back.
+    job.v2.execute(&format!("delete from \"TeacherSubject\" where \"teacherId\" = '{id}'; delete from \"Teacher\" where id = '{id}'"));
+    job.v1.execute(&format!(
+        "update \"Teacher\" set qualification = 'E', \"schoolId\" = \"schoolId\" where id = '{key}'"
+    ));
+    job.migrate(&["--skip-validation"], 0);
+    assert_eq!(job.v2.one(&format!("select count(*) from \"Teacher\" where id = '{id}'")), "0");
+}
+
+#[test]
+fn a_change_that_v2_refuses_costs_only_itself() {
+    let job = Job::new(200, &[]);
+    job.migrate(&[], 0);
+    job.v2.execute("alter table \"Parent\" add constraint short check (length(occupation) < 40)");
+    let keys = job.v1.rows("select id from \"Parent\" order by id limit 4");
+    let keys: Vec<&str> = keys.iter().map(|row| row[0].as_deref().unwrap()).collect();
+    job.v1.execute("alter table \"Student\" drop constraint \"Student_schoolId_fkey\"");
+    job.v1.execute(&format!(
+        "update \"Parent\" set occupation = 'Cook' where id in ('{}', '{}', '{}'); \
+         update \"Parent\" set occupation = repeat('x', 50) where id = '{}'; \
+         update \"Student\" set \"schoolId\" = 'nowhere' where id = (select min(id) from \"Student\")",
+        keys[0], keys[1], keys[3], keys[2]
+    ));
+    let ended = job.migrate(&["--accept-changes"], 3);
+    assert!(ended.stdout.contains("parents: 4 rows have changed"), "{}", ended.stdout);
+    let cooks = "select count(*) from \"Parent\" where occupation = 'Cook' and id::text in \
+                 (select target_id from v1v2.ledger where run = (select max(no) from v1v2.runs))";
+    assert_eq!(job.v2.one(cooks), "3");
+    let refused = job.v2.rows(
+        "select entity, left(detail, 14) from v1v2.conflicts where kind = 'change_refused' order by entity",
+    );
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        refused,
+        [[text("parents"), text("database-23514")], [text("students"), text("missing-refere")]]
+    );
+    // Nothing is lost: the ledger still has the rows as they are in V2, and the next run tries again.
+    job.v1.execute(&format!("update \"Parent\" set occupation = 'Baker' where id = '{}'", keys[2]));
+    job.migrate(&[], 3);
+    assert_eq!(
+        job.v2.one(&format!(
+            "select occupation from \"Parent\" p join v1v2.ledger l on l.target_id = p.id::text where key = '{}'",
+            keys[2]
+        )),
+        "Baker"
+    );
+    assert_eq!(
+        job.v2.one("select string_agg(entity, ',') from v1v2.conflicts where kind = 'change_refused'"),
+        "students"
+    );
+}
+
+#[test]
+fn rows_that_are_gone_stay_until_they_are_pruned() {
+    let job = Job::new(300, &[]);
+    job.migrate(&[], 0);
+    // A parent who is a teacher too: the account is the teacher's, and the parent's role goes alone.
+    let both = job.v1.one(
+        "select p.id from \"Parent\" p join \"Teacher\" t on lower(trim(p.email)) = lower(trim(t.email)) order by p.id limit 1",
+    );
+    let account =
+        job.v2.one(&format!("select account_id from v1v2.ledger where key = '{both}' and outcome = 'g'"));
+    let edited = job.v1.one("select max(id) from \"Student\"");
+    job.v1.execute(&format!(
+        "delete from \"_ParentToStudent\" where \"A\" = '{both}' or \"B\" = '{edited}'; \
+         delete from \"Parent\" where id = '{both}'; delete from \"Student\" where id = '{edited}'; \
+         delete from \"_ParentToStudent\" where \"B\" = (select min(id) from \"Student\"); \
+         delete from \"Student\" where id = (select min(id) from \"Student\")"
+    ));
+    job.v2.execute(&format!(
+        "update \"Student\" set sex = sex where id::text = (select target_id from v1v2.ledger where key = '{edited}')"
+    ));
+    let told = job.migrate(&[], 4);
+    assert!(
+        told.stdout.contains("students: 2 migrated rows are no longer in V1; `--prune`"),
+        "{}",
+        told.stdout
+    );
+    let counts =
+        |job: &Job| (job.v2.count("\"Parent\""), job.v2.count("\"Student\""), job.v2.count("v1v2.ledger"));
+    let (parents, students, lines) = counts(&job);
+    let pruned = job.migrate(&["--prune", "--skip-validation"], 3);
+    assert!(pruned.stdout.contains("1 were removed from V2, 1 stay"), "{}", pruned.stdout);
+    assert_eq!(counts(&job), (parents - 1, students - 1, lines - 2));
+    assert_eq!(job.v2.one(&format!("select count(*) from \"User\" where id = '{account}'")), "1");
+    assert_eq!(job.v2.one(&format!("select count(*) from \"UserRole\" where \"userId\" = '{account}'")), "1");
+    assert_eq!(
+        job.v2.one(&format!(
+            "select key from v1v2.conflicts where kind = 'edited_in_v2' and decision = 'kept'"
+        )),
+        edited
+    );
+    job.migrate(&["--prune", "--on-edited", "overwrite"], 0);
+    assert_eq!(counts(&job), (parents - 1, students - 2, lines - 3));
+    job.run(&["validate", "--compare-counts"]).expect(0);
+    assert_eq!(job.result(), job.from_nothing());
+}
+
+#[test]
+fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
+    let job = Job::new(200, &["--orphans"]);
+    job.migrate(&[], 3);
+    let rejected = job.v2.rows("select entity, key from v1v2.ledger where outcome = 'r'");
+    assert!(!rejected.is_empty());
+    for table in ["Teacher", "Student"] {
+        job.v1.execute(&format!(
+            "update \"{table}\" set \"schoolId\" = (select min(id) from \"School\") \
+             where \"schoolId\" not in (select id from \"School\")"
+        ));
+    }
+    job.migrate(&[], 0);
+    assert_eq!(job.v2.one("select count(*) from v1v2.ledger where outcome = 'r'"), "0");
+}
+
+#[test]
+fn an_edited_definition_is_an_edit_of_all_its_rows() {
+    let job = Job::new(200, &[]);
+    job.migrate(&[], 0);
+    let definition =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/parents.toml")).unwrap();
+    assert!(definition.contains("p.occupation"));
+    job.project
+        .write("mine/parents.toml", &definition.replace("p.occupation", "upper(p.occupation) as occupation"));
+    let mine = job.project.path().join("mine");
+    let told = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
+    assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
+    assert_eq!(job.v2.one("select count(*) from \"Parent\" where occupation <> upper(occupation)"), "0");
+    let again = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
+    assert!(
+        !again.stderr.contains("was edited") && !again.stdout.contains("have changed"),
+        "{}",
+        again.stdout
+    );
+}
