@@ -21,7 +21,7 @@ use crate::connect::answered;
 use crate::error::{Class, classify};
 use crate::ledger::{Outcome, Reject};
 use crate::migrator::Note;
-use crate::plan::{AccountField, Entity, Fill, Write};
+use crate::plan::{AccountField, Entity, Fill, When, Write};
 use crate::row::{Lines, Rows};
 use crate::settings::OnEdited;
 use crate::source::quoted;
@@ -138,11 +138,20 @@ impl Session<'_> {
         let Some(update) = &batch.update else { return Ok(Edited::new()) };
         let entity = self.entity;
         let mut edited = Edited::new();
+        let mut deleted = BTreeSet::new();
         let rows: Vec<u32> = rows.iter().copied().filter(|&row| !batch.is_rejected(row)).collect();
         for (write, lines) in entity.writes.iter().zip(&batch.records.writes) {
             let found = match found_by(entity, write) {
-                Some(Found::ById(id)) => self.update_by_id(update, &rows, write, lines, id).await?,
+                Some(Found::ById(id)) => {
+                    let (edited, absent) = self.update_by_id(update, &rows, write, lines, id).await?;
+                    if write.when == When::Row {
+                        deleted.extend(absent);
+                    }
+                    edited
+                }
                 Some(Found::Together(column, type_name, ledger)) => {
+                    // What belongs to a record that somebody has deleted stays away with it.
+                    let rows: Vec<u32> = rows.iter().copied().filter(|row| !deleted.contains(row)).collect();
                     self.replace_together(update, &rows, write, lines, (column, type_name, ledger)).await?
                 }
                 None => continue,
@@ -154,7 +163,8 @@ impl Session<'_> {
         Ok(edited)
     }
 
-    /// Records with an id of their own. Returns the rows of which a record was edited or deleted.
+    /// Records with an id of their own. Returns the rows of which a record was edited or deleted, and those of which it
+    /// is deleted still.
     async fn update_by_id(
         &mut self,
         update: &Update,
@@ -162,11 +172,11 @@ impl Session<'_> {
         write: &Write,
         lines: &Lines,
         id: usize,
-    ) -> sqlx::Result<BTreeSet<u32>> {
+    ) -> sqlx::Result<(BTreeSet<u32>, BTreeSet<u32>)> {
         let name = table(&write.table);
         let mut sent = Sent::of(write, lines, rows);
         if sent.rows.is_empty() {
-            return Ok(BTreeSet::new());
+            return Ok((BTreeSet::new(), BTreeSet::new()));
         }
         let (from, of) = (sent.from(write), &write.columns[id]);
         let same = format!("record.{} = sent.c{id}::{}", quoted(&of.name), of.type_name);
@@ -188,13 +198,14 @@ impl Session<'_> {
         if !update.definition_edited {
             touched.extend(&missing);
         }
+        let absent = missing.difference(&insert).copied().collect();
         if !insert.is_empty() {
             let new = Sent::of(write, lines, &insert.into_iter().collect::<Vec<_>>());
             self.insert(write, &new).await?;
         }
         sent.leave_out(&stay);
         if sent.rows.is_empty() {
-            return Ok(touched);
+            return Ok((touched, absent));
         }
         self.keep_sent(
             update,
@@ -222,7 +233,7 @@ impl Session<'_> {
         let sql = format!("update {name} as record set {} from {from} where {same}", set.join(", "));
         let query = sent.bind_query(update, sqlx::query(AssertSqlSafe(sql)));
         answered(self.patience, query.execute(&mut *self.connection)).await?;
-        Ok(touched)
+        Ok((touched, absent))
     }
 
     /// Tables with several records for a row of V1: they go, and come anew.

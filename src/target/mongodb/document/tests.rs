@@ -99,6 +99,7 @@ fn batch(entity: &Entity, rows: u32, written: &[(usize, u32, Fields<'_>)]) -> Ba
         reject: None,
     };
     Batch {
+        update: None,
         entity: 0,
         name: entity.name.clone(),
         rows: Rows::new(1),
