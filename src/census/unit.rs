@@ -171,16 +171,22 @@ fn v2_comes_first_and_settled_rows_keep_what_they_have() {
     assert_eq!(emails(&decisions), [Some("a+2@b.org"), Some("a@b.org"), Some("a@b.org")]);
     assert_eq!(decisions[1].account().unwrap().number, 2);
     assert_eq!(decisions[0].account().unwrap().phone, PhoneDecision::ContactOnly);
-    assert_eq!(decisions[2].account().unwrap().phone, PhoneDecision::Held);
+    // Nobody else has the new one.
+    assert_eq!(decisions[2].account().unwrap().phone, PhoneDecision::Login);
     assert_eq!([0, 1, 2].map(|number| census.exists_in_v2(number)), [false, false, true]);
 
-    // Its email was changed in V1 too: V2's stays, and nobody else gets it.
-    let mut town = town;
+    // Its email was changed in V1 too, to one that is nobody else's; what V2 holds until it is written nobody else gets.
+    let mut town = town.to_vec();
     town[2].email = Some("new@b.org".to_owned());
     let decisions = decide(DEFAULT, &town, &v2);
-    assert_eq!(decisions[2].account().unwrap().email, EmailDecision::Held);
-    assert_eq!(decisions[2].kinds(), [(ConflictKind::EmailChanged, Settlement::KeptAsInV2)]);
+    assert_eq!(decisions[2].account().unwrap().email, EmailDecision::Own);
     assert_eq!(decisions[0].email.as_deref(), Some("a+2@b.org"));
+    // Two people claim it: V2's email stays, and so does its phone.
+    town.push(resident(2, "s2", "new@b.org", "+2348031234568", "Other Person"));
+    let decisions = decide(DEFAULT, &town, &v2);
+    assert_eq!(decisions[2].account().unwrap().email, EmailDecision::Held);
+    assert_eq!(decisions[2].account().unwrap().phone, PhoneDecision::Held);
+    assert_eq!(decisions[2].kinds(), [(ConflictKind::EmailChanged, Settlement::KeptAsInV2)]);
 }
 
 #[test]
