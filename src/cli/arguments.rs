@@ -168,6 +168,10 @@ pub struct ValidateArgs {
     /// Compare V1 with the ledger too: every row of V1 must have its line. Without it, V2 alone is compared with its ledger
     #[arg(long)]
     pub compare_counts: bool,
+    /// Convert all rows of V1 again and compare them with V2, column by column. What somebody has edited in V2, and what V1 has
+    /// changed since, differs too
+    #[arg(long)]
+    pub compare_fields: bool,
 }
 
 /// `v1v2 rollback`

@@ -90,14 +90,14 @@ fn question(context: &Context, plan: &Plan, options: &Options) -> Result<String>
 }
 
 /// Shows a run's progress on the terminal.
-struct Bars {
+pub(super) struct Bars {
     progress: Progress,
     entities: Mutex<Vec<(String, EntityProgress)>>,
     hashing: Mutex<Option<(EntityProgress, u64)>>,
 }
 
 impl Bars {
-    fn new(progress: Progress) -> Self {
+    pub(super) fn new(progress: Progress) -> Self {
         Self { progress, entities: Mutex::default(), hashing: Mutex::default() }
     }
 
@@ -108,7 +108,7 @@ impl Bars {
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         for (_, progress) in self.entities.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             progress.finish();
         }

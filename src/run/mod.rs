@@ -28,7 +28,9 @@ use crate::password::HashPool;
 use crate::plan::{Entity, Plan};
 use crate::settings::{PasswordMode, Settings};
 use crate::source::Snapshot;
-use crate::target::{Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer, release};
+use crate::target::{
+    Comparer, Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer, release,
+};
 
 /// What one invocation of `migrate` is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -116,6 +118,7 @@ struct Shared {
 enum Sink {
     Real(Box<dyn Writer>),
     Trial(Box<dyn Trial>),
+    Compare(Box<dyn Comparer>),
 }
 
 /// One invocation: what it is asked to do, and with what.
@@ -128,6 +131,8 @@ struct Job<'t> {
     target: &'t dyn Target,
     /// The entities to migrate, by index of the plan.
     selected: Vec<usize>,
+    /// Convert what is in V2 already, to compare it: see [`compare`].
+    compares: bool,
 }
 
 /// Migrates.
@@ -146,7 +151,7 @@ pub async fn migrate(
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     let v1 = connect::postgres(Side::V1, &settings).await?;
     let mut snapshot = Snapshot::of_locked_tables(v1, &settings, &plan).await?;
-    let job = Job { settings, plan, options, observer, stop, target, selected };
+    let job = Job { settings, plan, options, observer, stop, target, selected, compares: false };
     let mut summary = if job.options.dry_run {
         dry_run(&job, &mut snapshot).await?
     } else {
@@ -156,6 +161,29 @@ pub async fn migrate(
     if job.options.dry_run {
         summary.estimate = Some(prepare::estimate(&job.settings, &summary)?);
     }
+    Ok(summary)
+}
+
+/// Reads all of V1, converts what the ledger says is in V2, and tells where V2 holds something else. Writes nothing.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn compare(
+    target: &dyn Target,
+    settings: Arc<Settings>,
+    plan: Arc<Plan>,
+    observer: Arc<dyn Observer>,
+    stop: Stop,
+) -> Result<Summary> {
+    let began = Instant::now();
+    let selected = select(&plan, None, "--entities")?;
+    let v1 = connect::postgres(Side::V1, &settings).await?;
+    let mut snapshot = Snapshot::of_locked_tables(v1, &settings, &plan).await?;
+    let options = Options { dry_run: true, accept_changes: true, ..Options::default() };
+    let job = Job { settings, plan, options, observer, stop, target, selected, compares: true };
+    let prepared = Prepared::new(&job, &mut snapshot).await?;
+    let (mut summary, _) = carry(&job, &mut snapshot, prepared, Goal::Compare).await?;
+    summary.duration = began.elapsed();
     Ok(summary)
 }
 
@@ -273,6 +301,8 @@ enum Goal<'l> {
     Real(&'l mut dyn RunLock),
     /// Nowhere that stays.
     Trial,
+    /// Nowhere: V2 is read.
+    Compare,
 }
 
 /// Everything between recording the run and its end.
@@ -314,6 +344,7 @@ async fn carry(
             let with_rows = ledger_lines.iter().any(|&lines| lines > 0) || settings.into_existing;
             vec![Sink::Trial(target.trial(plan, with_rows).await?)]
         }
+        Goal::Compare => vec![Sink::Compare(target.comparer(plan).await?)],
     };
     let shared = Arc::new(Shared {
         settings: settings.clone(),

@@ -8,10 +8,13 @@ use serde::Serialize;
 
 use crate::ledger::Outcome;
 use crate::plan::Plan;
-use crate::target::{Batch, EDITED, Pruned, REFUSED};
+use crate::target::{Batch, Difference, EDITED, Pruned, REFUSED};
 
 /// How many rejected rows are kept for the report; all of them are in the ledger.
 const KEPT_REJECTS: usize = 20;
+
+/// How many differences are kept for the report.
+const KEPT_DIFFERENCES: usize = 1_000;
 
 /// What happened to one entity.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -83,6 +86,10 @@ pub struct Summary {
     pub first_rejects: Vec<RejectedRow>,
     /// Dry runs: what would be written, by table of V2, as lines of JSON.
     pub samples: Vec<(String, Vec<String>)>,
+    /// Comparisons: how many rows of V1 are not in V2 what they would become, by entity, table and column.
+    pub differences: BTreeMap<String, u64>,
+    /// Comparisons: the first of them.
+    pub first_differences: Vec<Difference>,
     /// Whether the user stopped it.
     pub interrupted: bool,
     /// Passwords to hash (dry runs) or hashed.
@@ -146,6 +153,27 @@ impl Collector {
             of.rejected_before = found.rejected;
             of.changed = found.changed;
             of.gone = found.gone;
+        });
+    }
+
+    /// V2 was compared with a chunk. Rows that could not be migrated any more are different as well.
+    pub fn differ(&self, batch: &Batch, mut differences: Vec<Difference>) {
+        let refused = batch.lines.iter().filter_map(|line| Some((line, line.reject.as_ref()?)));
+        differences.extend(refused.map(|(line, reject)| Difference {
+            entity: batch.name.to_string(),
+            key: line.key.clone(),
+            table: reject.code.clone(),
+            column: Some("V1's row cannot be migrated any more".to_owned()),
+        }));
+        self.with(batch.entity, |summary, _| {
+            for difference in differences {
+                let column = difference.column.as_deref().unwrap_or("the record is missing");
+                let what = format!("{} {}: {column}", difference.entity, difference.table);
+                *summary.differences.entry(what).or_default() += 1;
+                if summary.first_differences.len() < KEPT_DIFFERENCES {
+                    summary.first_differences.push(difference);
+                }
+            }
         });
     }
 

@@ -130,6 +130,10 @@ async fn write(
             // What a change would do is told as far as converting the row can tell.
             Sink::Trial(_) if batch.update.is_some() => {}
             Sink::Trial(trial) => trial.commit(&mut batch).await?,
+            Sink::Compare(comparer) => {
+                let differences = comparer.compare(&batch).await?;
+                shared.summary.differ(&batch, differences);
+            }
         }
         remember(shared, &batch, &decisions);
         shared.gate.done(phase);
@@ -142,6 +146,7 @@ async fn write(
             Ok(None)
         }
         Sink::Trial(trial) => Ok(Some(trial)),
+        Sink::Compare(_) => Ok(None),
     }
 }
 

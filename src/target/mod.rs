@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::Serialize;
 use sqlx::PgConnection;
 
 pub use record::{
@@ -86,6 +87,9 @@ pub trait Target: Send + Sync {
 
     /// A writer for dry runs: decides as V2 would, and leaves nothing behind. `with_rows`: V2 has rows already.
     async fn trial(&self, plan: &Arc<Plan>, with_rows: bool) -> Result<Box<dyn Trial>>;
+
+    /// What compares V2 with V1's rows of today, field by field.
+    async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>>;
 
     /// Brings back what a bulk load took away; returns how many objects. `each` is told the name of each.
     async fn restore(&self, each: &Told<'_>) -> Result<usize>;
@@ -271,6 +275,26 @@ pub trait Trial: Send {
 
     /// Leaves nothing behind.
     async fn end(self: Box<Self>) -> Result<()>;
+}
+
+/// Reads V2, and tells where it is not what V1's rows become.
+#[async_trait]
+pub trait Comparer: Send {
+    /// Compares rows that the ledger says are in V2 ([`Batch::update`] is set).
+    async fn compare(&mut self, batch: &Batch) -> Result<Vec<Difference>>;
+}
+
+/// Where V2 is not what a row of V1 becomes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The row's entity.
+    pub entity: String,
+    /// The row's key in V1.
+    pub key: String,
+    /// The table or collection of V2.
+    pub table: String,
+    /// The column or field; `None`: the record is missing.
+    pub column: Option<String>,
 }
 
 /// A converted chunk: everything that one transaction writes.

@@ -33,10 +33,10 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use crate::definition::Definitions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Comparer, Control, Held, Logs, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in MongoDB.
 pub struct MongoDb {
@@ -80,6 +80,11 @@ impl Target for MongoDb {
 
     async fn trial(&self, plan: &Arc<Plan>, _with_rows: bool) -> Result<Box<dyn Trial>> {
         Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone())))
+    }
+
+    async fn comparer(&self, _plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        Err(Error::refused(format!("{}: fields can be compared in Postgres only, so far", self.place()))
+            .help("`--compare-counts` proves counts, records and references of MongoDB, too"))
     }
 
     async fn restore(&self, each: &Told<'_>) -> Result<usize> {

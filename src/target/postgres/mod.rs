@@ -3,6 +3,7 @@
 mod accounts;
 mod bulk;
 mod careful;
+mod compare;
 mod control;
 mod counts;
 mod ending;
@@ -29,7 +30,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Comparer, Control, Held, Logs, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in Postgres.
 pub struct Postgres {
@@ -77,6 +78,10 @@ impl Target for Postgres {
 
     async fn trial(&self, plan: &Arc<Plan>, with_rows: bool) -> Result<Box<dyn Trial>> {
         Ok(Box::new(trial::Trial::begin(&self.settings, plan, &self.place, with_rows).await?))
+    }
+
+    async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        Ok(Box::new(compare::Comparer::open(&self.settings, plan, &self.place).await?))
     }
 
     async fn restore(&self, each: &Told<'_>) -> Result<usize> {

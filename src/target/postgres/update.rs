@@ -175,7 +175,7 @@ impl Session<'_> {
     ) -> sqlx::Result<(BTreeSet<u32>, BTreeSet<u32>)> {
         let name = table(&write.table);
         let mut sent = Sent::of(write, lines, rows);
-        if sent.rows.is_empty() {
+        if sent.is_empty() {
             return Ok((BTreeSet::new(), BTreeSet::new()));
         }
         let (from, of) = (sent.from(write), &write.columns[id]);
@@ -204,7 +204,7 @@ impl Session<'_> {
             self.insert(write, &new).await?;
         }
         sent.leave_out(&stay);
-        if sent.rows.is_empty() {
+        if sent.is_empty() {
             return Ok((touched, absent));
         }
         self.keep_sent(
@@ -268,7 +268,7 @@ impl Session<'_> {
         let deleted = sqlx::query(AssertSqlSafe(sql)).bind(&numbers);
         answered(self.patience, deleted.execute(&mut *self.connection)).await?;
         let sent = Sent::of(write, lines, &rows);
-        if !sent.rows.is_empty() {
+        if !sent.is_empty() {
             self.insert(write, &sent).await?;
         }
         Ok(edited)
@@ -376,14 +376,14 @@ impl Session<'_> {
 }
 
 /// Whether an update leaves a column as it is.
-enum Stays {
+pub(super) enum Stays {
     Never,
     Always,
     /// For rows with this flag.
     Sometimes(&'static str),
 }
 
-fn stays(entity: &Entity, fill: &Fill) -> Stays {
+pub(super) fn stays(entity: &Entity, fill: &Fill) -> Stays {
     use AccountField as F;
     let dated = entity.account.as_ref().is_some_and(|account| account.created_at.is_some());
     match fill {
@@ -399,13 +399,13 @@ fn stays(entity: &Entity, fill: &Fill) -> Stays {
 }
 
 /// Lines of a write with the rows that they came from.
-struct Sent {
+pub(super) struct Sent {
     rows: Vec<u32>,
     lines: Rows,
 }
 
 impl Sent {
-    fn of(write: &Write, lines: &Lines, wanted: &[u32]) -> Self {
+    pub fn of(write: &Write, lines: &Lines, wanted: &[u32]) -> Self {
         let mut sent = Self { rows: Vec::new(), lines: Rows::new(write.columns.len()) };
         for (row, line) in lines.with_rows().filter(|(row, _)| wanted.binary_search(row).is_ok()) {
             if sent.lines.push(line) {
@@ -413,6 +413,11 @@ impl Sent {
             }
         }
         sent
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     fn leave_out(&mut self, rows: &BTreeSet<u32>) {
@@ -426,7 +431,7 @@ impl Sent {
     }
 
     /// The lines as a table `sent`: `n`, the flags of what stays, and one column for each of the write.
-    fn from(&self, write: &Write) -> String {
+    pub fn from(&self, write: &Write) -> String {
         let arrays: Vec<_> =
             (4..write.columns.len() + 4).map(|number| format!("${number}::text[]")).collect();
         let aliases: Vec<_> = (0..write.columns.len()).map(|i| format!("c{i}")).collect();
@@ -452,7 +457,7 @@ impl Sent {
         self.rows.iter().map(|&row| row as i32).collect()
     }
 
-    fn bind<'q, O>(
+    pub fn bind<'q, O>(
         &self,
         update: &Update,
         query: sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments>,
