@@ -6,6 +6,8 @@
 
 mod duplicates;
 mod gate;
+mod lag;
+mod pace;
 mod prepare;
 mod read;
 mod summary;
@@ -104,6 +106,7 @@ struct Shared {
     observer: Arc<dyn Observer>,
     stop: Stop,
     dry_run: bool,
+    pace: pace::Pace,
 }
 
 /// Where the chunks of a run go.
@@ -211,6 +214,7 @@ struct Prepared {
     references: References,
     surveyed: survey::Surveyed,
     duplicates: duplicates::Duplicates,
+    pace: pace::Pace,
 }
 
 impl Prepared {
@@ -227,13 +231,14 @@ impl Prepared {
         if !job.options.accept_changes {
             prepare::require_same_structure(control, &job.selected(), target.place()).await?;
         }
+        let pace = pace::Pace::open(settings, *target, job.options.dry_run).await?;
         let lookups = prepare::lookups(control, plan, target.place()).await?;
         let references = prepare::references(control, plan).await?;
         job.observer.step("taking the census: who is who");
         let surveyed = survey::take(snapshot, control, plan, &ids, settings, target.place()).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
         let control = session;
-        Ok(Self { control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates })
+        Ok(Self { control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates, pace })
     }
 }
 
@@ -265,8 +270,17 @@ async fn carry(
     goal: Goal<'_>,
 ) -> Result<(Summary, Option<Box<dyn Trial>>)> {
     let Job { settings, plan, target, .. } = job;
-    let Prepared { mut control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates } =
-        prepared;
+    let Prepared {
+        mut control,
+        ids,
+        new_entities,
+        ledger_lines,
+        lookups,
+        references,
+        surveyed,
+        duplicates,
+        pace,
+    } = prepared;
     let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
     let mut passwords = None;
     let real = matches!(goal, Goal::Real(_));
@@ -306,6 +320,7 @@ async fn carry(
         observer: job.observer.clone(),
         stop: job.stop.clone(),
         dry_run: job.options.dry_run,
+        pace,
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);

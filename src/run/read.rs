@@ -178,7 +178,8 @@ impl Reader<'_> {
         }
         add(&mut self.chunk, key, hash, decision);
         let settings = &self.shared.settings;
-        if self.chunk.rows.len() >= settings.batch_size || self.chunk.rows.size() >= settings.batch_bytes {
+        let most = self.shared.pace.rows_in_chunk(settings.batch_size);
+        if self.chunk.rows.len() >= most || self.chunk.rows.size() >= settings.batch_bytes {
             let next = Chunk::new(self.entity, self.chunk.phase, entity.source.columns.len());
             let full = std::mem::replace(&mut self.chunk, next);
             self.send(full).await?;

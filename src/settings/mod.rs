@@ -116,6 +116,10 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Connections that write at the same time.
     pub writers: usize,
+    /// Rows of V1 that are written in a second, at most; `None` = as many as V2 takes.
+    pub max_rows_per_second: Option<u64>,
+    /// How far V2's replicas may be behind before the run pauses; `None` = it does not look.
+    pub max_lag: Option<Duration>,
     /// Whether an empty V2 is loaded with foreign keys and derivable indexes put back at the end.
     pub bulk: bool,
     /// How accounts get their passwords.
@@ -238,6 +242,8 @@ impl Settings {
             batch_size: 1,
             batch_bytes: 1,
             writers: 1,
+            max_rows_per_second: None,
+            max_lag: None,
             bulk: false,
             passwords: PasswordMode::None,
             password_length: 0,

@@ -10,6 +10,7 @@ mod data;
 mod disk;
 mod locks;
 mod network;
+mod pace;
 mod people;
 mod process;
 mod secrets;

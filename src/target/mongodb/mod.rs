@@ -12,6 +12,7 @@ mod date;
 mod digest;
 pub mod document;
 mod json;
+mod lag;
 mod ledger;
 mod lock;
 mod number;
@@ -22,6 +23,7 @@ mod references;
 mod rollback;
 mod session;
 mod shape;
+mod structure;
 mod transaction;
 mod trial;
 mod value;
@@ -36,7 +38,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Control, Held, Logs, Replicas, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in MongoDB.
 pub struct MongoDb {
@@ -80,6 +82,10 @@ impl Target for MongoDb {
 
     async fn trial(&self, plan: &Arc<Plan>, _with_rows: bool) -> Result<Box<dyn Trial>> {
         Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone())))
+    }
+
+    async fn replicas(&self) -> Result<Box<dyn Replicas>> {
+        Ok(Box::new(lag::Replicas::open(&self.shared).await?))
     }
 
     async fn restore(&self, each: &Told<'_>) -> Result<usize> {

@@ -124,6 +124,7 @@ pub async fn rollback(
     if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
         database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
     }
+    super::structure::forget(database).await.map_err(failed)?;
     Ok(result)
 }
 

@@ -6,6 +6,7 @@ mod careful;
 mod control;
 mod counts;
 mod ending;
+mod lag;
 mod link;
 mod lock;
 mod overview;
@@ -26,7 +27,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Control, Held, Logs, Replicas, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in Postgres.
 pub struct Postgres {
@@ -74,6 +75,10 @@ impl Target for Postgres {
 
     async fn trial(&self, plan: &Arc<Plan>, with_rows: bool) -> Result<Box<dyn Trial>> {
         Ok(Box::new(trial::Trial::begin(&self.settings, plan, &self.place, with_rows).await?))
+    }
+
+    async fn replicas(&self) -> Result<Box<dyn Replicas>> {
+        Ok(Box::new(lag::Replicas::open(&self.settings, &self.place).await?))
     }
 
     async fn restore(&self, each: &Told<'_>) -> Result<usize> {
