@@ -7,6 +7,7 @@
 mod duplicates;
 mod gate;
 mod lag;
+mod levels;
 mod pace;
 mod prepare;
 mod read;
@@ -215,6 +216,8 @@ struct Prepared {
     surveyed: survey::Surveyed,
     duplicates: duplicates::Duplicates,
     pace: pace::Pace,
+    /// Of the selected entities, in their order.
+    levels: Vec<levels::Levels>,
 }
 
 impl Prepared {
@@ -237,14 +240,35 @@ impl Prepared {
         job.observer.step("taking the census: who is who");
         let surveyed = survey::take(snapshot, control, plan, &ids, settings, target.place()).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
+        let mut levels = Vec::new();
+        for &index in selected {
+            let entity = &plan.entities[index];
+            let filter = job.filter(entity);
+            levels.push(levels::Levels::find(snapshot, entity, index, filter).await?);
+        }
         let control = session;
-        Ok(Self { control, ids, new_entities, ledger_lines, lookups, references, surveyed, duplicates, pace })
+        Ok(Self {
+            control,
+            ids,
+            new_entities,
+            ledger_lines,
+            lookups,
+            references,
+            surveyed,
+            duplicates,
+            pace,
+            levels,
+        })
     }
 }
 
 impl Job<'_> {
     fn selected(&self) -> Vec<&Entity> {
         self.selected.iter().map(|&index| &self.plan.entities[index]).collect()
+    }
+
+    fn filter(&self, entity: &Entity) -> Option<&str> {
+        self.options.filters.get(&*entity.name).map(String::as_str)
     }
 
     fn makes_passwords(&self) -> bool {
@@ -280,6 +304,7 @@ async fn carry(
         surveyed,
         duplicates,
         pace,
+        levels,
     } = prepared;
     let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
     let mut passwords = None;
@@ -315,7 +340,7 @@ async fn carry(
         duplicates,
         passwords,
         now: prepare::now(),
-        gate: gate::Gate::new(2 * job.selected.len()),
+        gate: gate::Gate::new(2 * levels.iter().map(levels::Levels::count).sum::<usize>()),
         summary: summary::Collector::new(plan),
         observer: job.observer.clone(),
         stop: job.stop.clone(),
@@ -324,7 +349,8 @@ async fn carry(
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);
-    let read = read::all(&shared, job, snapshot, &mut *control, &ledger_lines, &row_counts, sender).await;
+    let read =
+        read::all(&shared, job, snapshot, &mut *control, (&ledger_lines, &row_counts, &levels), sender).await;
     if read.is_err() {
         shared.gate.fail();
     }

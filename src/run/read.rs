@@ -3,6 +3,7 @@
 use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::levels::Levels;
 use super::summary::Found;
 use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
@@ -48,18 +49,24 @@ pub(super) async fn all(
     job: &Job<'_>,
     snapshot: &mut Snapshot,
     control: &mut dyn Control,
-    ledger_lines: &[u64],
-    row_counts: &[Option<u64>],
+    (ledger_lines, row_counts, levels): (&[u64], &[Option<u64>], &[Levels]),
     sender: Sender<Chunk>,
 ) -> Result<()> {
-    for (position, &entity) in job.selected.iter().enumerate() {
+    let passes = job.selected.iter().zip(levels);
+    let passes =
+        passes.flat_map(|(&entity, levels)| (0..levels.count()).map(move |pass| (entity, levels, pass)));
+    let mut found = Found::default();
+    for (position, (entity, levels, pass)) in passes.enumerate() {
         let definition = &shared.plan.entities[entity];
-        let filter = job.options.filters.get(&*definition.name).map(String::as_str);
-        let rows = match (filter, row_counts[entity]) {
-            (None, Some(rows)) => rows,
-            _ => snapshot.count(&definition.source, filter).await?,
-        };
-        shared.observer.entity(&definition.name, rows);
+        let filter = job.filter(definition);
+        if pass == 0 {
+            let rows = match (filter, row_counts[entity]) {
+                (None, Some(rows)) => rows,
+                _ => snapshot.count(&definition.source, filter).await?,
+            };
+            shared.observer.entity(&definition.name, rows);
+            found = Found::default();
+        }
         let beside = match ledger_lines[entity] {
             0 => None,
             _ => {
@@ -73,16 +80,19 @@ pub(super) async fn all(
             sender: &sender,
             entity,
             retry_rejected: job.options.retry_rejected,
+            pass: (levels, pass),
+            read: 0,
             chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
             last_key: None,
             cursor: shared.census.as_ref().map(|census| census.cursor(entity)),
             beside,
-            found: Found::default(),
+            // Each pass sees all lines of the ledger.
+            found: Found { gone: 0, ..found },
         };
         snapshot.read(&definition.source, None, filter, async |line| reader.take(line).await).await?;
         // What a filter leaves out is not gone.
-        reader.finish(filter.is_none()).await?;
+        found = reader.finish(filter.is_none()).await?;
         if shared.stop.asked() {
             break;
         }
@@ -96,6 +106,10 @@ struct Reader<'r> {
     sender: &'r Sender<Chunk>,
     entity: usize,
     retry_rejected: bool,
+    /// Which of the rows are taken now.
+    pass: (&'r Levels, usize),
+    /// Rows of V1 so far, taken or not.
+    read: usize,
     chunk: Chunk,
     /// Rows whose person is founded by another row of this entity: they come after all others.
     deferred: Chunk,
@@ -142,11 +156,18 @@ impl Reader<'_> {
                 "choose a key column that is unique and not null, or make the query return each row once",
             ));
         }
-        self.found.rows += 1;
         let known = match &mut self.beside {
             Some(beside) => beside.find(&key, &mut self.found.gone).await?,
             None => None,
         };
+        let (levels, pass) = self.pass;
+        self.read += 1;
+        if !levels.takes(pass, self.read - 1) {
+            self.chunk.rows.pop();
+            self.last_key = Some(key);
+            return Ok(true);
+        }
+        self.found.rows += 1;
         if let Some(known) = known {
             if !(self.retry_rejected && known.outcome == Outcome::Rejected) {
                 self.found.already += 1;
@@ -197,7 +218,7 @@ impl Reader<'_> {
         }
     }
 
-    async fn finish(mut self, count_gone: bool) -> Result<()> {
+    async fn finish(mut self, count_gone: bool) -> Result<Found> {
         let (entity, phase) = (self.entity, self.chunk.phase);
         let stopped = self.shared.stop.asked();
         let width = self.shared.plan.entities[entity].source.columns.len();
@@ -218,9 +239,12 @@ impl Reader<'_> {
             self.found.gone = 0;
         }
         self.shared.summary.read(entity, self.found);
-        let name = &self.shared.plan.entities[entity].name;
-        self.shared.observer.advance(name, self.found.already % 1_000);
-        Ok(())
+        let (levels, pass) = self.pass;
+        if pass + 1 == levels.count() {
+            let name = &self.shared.plan.entities[entity].name;
+            self.shared.observer.advance(name, self.found.already % 1_000);
+        }
+        Ok(self.found)
     }
 
     async fn send(&self, mut chunk: Chunk) -> Result<()> {

@@ -8,6 +8,7 @@
 mod cluster;
 mod data;
 mod disk;
+mod hierarchy;
 mod locks;
 mod network;
 mod pace;

@@ -2,6 +2,7 @@
 
 mod carry;
 mod failover;
+mod hierarchy;
 mod ids;
 mod interrupted;
 mod pace;

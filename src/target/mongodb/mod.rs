@@ -11,6 +11,7 @@ mod counts;
 mod date;
 mod digest;
 pub mod document;
+mod hierarchy;
 mod json;
 mod lag;
 mod ledger;
