@@ -22,6 +22,9 @@ const BESIDE: [&str; 5] = ["name", "v", "ns", "background", "hidden"];
 pub async fn changes(shared: &Shared, database: &Database, entities: &[&Entity]) -> Result<Vec<String>> {
     let mut changes = BTreeSet::new();
     for entity in entities {
+        if !is_written(shared, database, entity).await? {
+            continue;
+        }
         let found = database.collection::<Document>(META).find_one(doc! { "_id": key(entity) }).await;
         let found = found.map_err(|error| shared.failed(&error))?;
         let then = found.and_then(|of| serde_json::from_str::<Structure>(of.get_str("value").ok()?).ok());
@@ -37,7 +40,8 @@ pub async fn keep(shared: &Shared, database: &Database, entities: &[&Entity], an
     for entity in entities {
         let now = read(shared, database, entity).await?;
         let Ok(text) = serde_json::to_string(&now) else { continue };
-        let how = if anew { "$set" } else { "$setOnInsert" };
+        // What a rollback that was killed at its very end has left does not count.
+        let how = if anew || !is_written(shared, database, entity).await? { "$set" } else { "$setOnInsert" };
         database
             .collection::<Document>(META)
             .update_one(doc! { "_id": key(entity) }, doc! { how: { "value": text } })
@@ -60,6 +64,11 @@ pub async fn forget(database: &Database) -> mongodb::error::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn is_written(shared: &Shared, database: &Database, entity: &Entity) -> Result<bool> {
+    let line = super::session::raw(database, LEDGER).find_one(super::ledger::lines_of(&entity.name)).await;
+    line.map(|line| line.is_some()).map_err(|error| shared.failed(&error))
 }
 
 fn key(entity: &Entity) -> String {

@@ -59,12 +59,14 @@ pub async fn keep(
         let now = read(connection, place, entity).await?;
         let Ok(text) = serde_json::to_string(&now) else { continue };
         sqlx::query(
-            "insert into v1v2.meta (key, value) values ($1, $2) \
-             on conflict (key) do update set value = excluded.value where $3",
+            // What a rollback that was killed at its very end has left does not count.
+            "insert into v1v2.meta (key, value) values ($1, $2) on conflict (key) do update \
+             set value = excluded.value where $3 or not exists (select from v1v2.ledger where entity = $4)",
         )
         .bind(key(entity))
         .bind(text)
         .bind(anew)
+        .bind(&*entity.name)
         .execute(&mut *connection)
         .await
         .map_err(|error| Error::database(place, &error))?;
@@ -84,11 +86,14 @@ fn key(entity: &Entity) -> String {
 }
 
 async fn known(connection: &mut PgConnection, place: &str, entity: &Entity) -> Result<Option<Structure>> {
-    let value: Option<String> = sqlx::query_scalar("select value from v1v2.meta where key = $1")
-        .bind(key(entity))
-        .fetch_optional(connection)
-        .await
-        .map_err(|error| Error::database(place, &error))?;
+    let value: Option<String> = sqlx::query_scalar(
+        "select value from v1v2.meta where key = $1 and exists (select from v1v2.ledger where entity = $2)",
+    )
+    .bind(key(entity))
+    .bind(&*entity.name)
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
     Ok(value.and_then(|value| serde_json::from_str(&value).ok()))
 }
 
