@@ -133,6 +133,12 @@ pub struct MigrateArgs {
     /// Connections that write at the same time
     #[arg(long, value_name = "N")]
     pub writers: Option<String>,
+    /// Write no more rows of V1 in a second than that
+    #[arg(long, value_name = "N")]
+    pub max_rows_per_second: Option<String>,
+    /// Pause while one of V2's replicas is further behind than that
+    #[arg(long, value_name = "DURATION")]
+    pub max_lag: Option<String>,
     /// Keep foreign keys and indexes in place while loading
     #[arg(long)]
     pub no_bulk: bool,

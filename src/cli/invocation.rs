@@ -139,6 +139,8 @@ fn flags(global: &Global, command: &Command) -> Vec<(&'static str, String)> {
         text("writers", &args.writers);
         text("passwords", &args.passwords);
         text("on_edited", &args.on_edited);
+        text("max_rows_per_second", &args.max_rows_per_second);
+        text("max_lag", &args.max_lag);
         text("max_rejects", &args.max_rejects);
     }
     let mut switch = |key, on: bool, value: &str| {

@@ -167,7 +167,9 @@ impl Converter<'_, '_> {
             Fill::Now => Value::Text(Cow::Borrowed(context.now)),
             Fill::Reference { entity, key, missing } => {
                 let find = |key: &str| {
-                    let exists = context.references.exists(*entity, key);
+                    // Its own id is known, and is written together with it.
+                    let itself = *entity == self.entity && key == context.key;
+                    let exists = itself || context.references.exists(*entity, key);
                     exists.then(|| Cow::Owned(context.target_id(*entity, key)))
                 };
                 let absent = |key: &str| {

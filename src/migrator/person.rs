@@ -160,7 +160,12 @@ fn scope(row: &Row<'_>, spec: &AccountSpec, context: &Context<'_>) -> Result<Opt
         Some(Scope::Own) => Some(context.own_id()),
         Some(Scope::Reference { entity, column }) => match row.text(*column) {
             None => None,
-            Some(key) if context.references.exists(*entity, &key) => Some(context.target_id(*entity, &key)),
+            Some(key)
+                if *entity == context.entity && key == context.key
+                    || context.references.exists(*entity, &key) =>
+            {
+                Some(context.target_id(*entity, &key))
+            }
             Some(key) => {
                 let other = &context.plan.entities[*entity].name;
                 let reason = format!("the account's scope: {other} has no migrated row with the key {key:?}");

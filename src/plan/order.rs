@@ -42,7 +42,9 @@ pub(super) fn entities(definitions: &Definitions, problems: &mut Vec<Problem>) -
         .iter()
         .map(|entity| {
             let after = entity.after.iter().map(|name| name.value.as_str());
-            after.chain(entity.references().map(|name| name.value.as_str())).filter_map(index).collect()
+            // Rows of one entity may refer to each other: they are read in an order that allows for it.
+            let others = entity.references().filter(|name| name.value != entity.name.value);
+            after.chain(others.map(|name| name.value.as_str())).filter_map(index).collect()
         })
         .collect();
     loop {
@@ -53,7 +55,7 @@ pub(super) fn entities(definitions: &Definitions, problems: &mut Vec<Problem>) -
                 let message = format!("entities depend on each other in a circle: {}", names.join(" → "));
                 let label = "none of them can come first";
                 let help = if names.len() == 2 {
-                    "an entity cannot refer to itself: a row could come before the one it refers to; leave that column out, and fill it afterwards"
+                    "leave its own name out of `after`: rows that refer to rows of their own entity need nothing"
                 } else {
                     "leave one of these references out, or define the rows that refer as an entity of their own, after the others"
                 };

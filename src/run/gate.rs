@@ -51,6 +51,19 @@ impl Gate {
         self.changed.notify_waiters();
     }
 
+    /// Returns once nothing goes on any more.
+    pub async fn failed(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.with(|state| state.failed) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits until all phases before this one are in V2; `false` when that will not happen.
     pub async fn enter(&self, phase: usize) -> bool {
         loop {

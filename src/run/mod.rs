@@ -6,6 +6,9 @@
 
 mod duplicates;
 mod gate;
+mod lag;
+mod levels;
+mod pace;
 mod prepare;
 mod read;
 mod summary;
@@ -112,6 +115,7 @@ struct Shared {
     observer: Arc<dyn Observer>,
     stop: Stop,
     dry_run: bool,
+    pace: pace::Pace,
 }
 
 /// Where the chunks of a run go.
@@ -246,6 +250,9 @@ struct Prepared {
     references: References,
     surveyed: survey::Surveyed,
     duplicates: duplicates::Duplicates,
+    pace: pace::Pace,
+    /// Of the selected entities, in their order.
+    levels: Vec<levels::Levels>,
 }
 
 impl Prepared {
@@ -263,11 +270,18 @@ impl Prepared {
         if !job.options.accept_changes {
             prepare::require_same_structure(control, &job.selected(), target.place()).await?;
         }
+        let pace = pace::Pace::open(settings, *target, job.options.dry_run).await?;
         let lookups = prepare::lookups(control, plan, target.place()).await?;
         let references = prepare::references(control, plan).await?;
         job.observer.step("taking the census: who is who");
         let surveyed = survey::take(snapshot, control, plan, &ids, settings, target.place()).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
+        let mut levels = Vec::new();
+        for &index in selected {
+            let entity = &plan.entities[index];
+            let filter = job.filter(entity);
+            levels.push(levels::Levels::find(snapshot, entity, index, filter).await?);
+        }
         let control = session;
         Ok(Self {
             control,
@@ -279,6 +293,8 @@ impl Prepared {
             references,
             surveyed,
             duplicates,
+            pace,
+            levels,
         })
     }
 }
@@ -286,6 +302,10 @@ impl Prepared {
 impl Job<'_> {
     fn selected(&self) -> Vec<&Entity> {
         self.selected.iter().map(|&index| &self.plan.entities[index]).collect()
+    }
+
+    fn filter(&self, entity: &Entity) -> Option<&str> {
+        self.options.filters.get(&*entity.name).map(String::as_str)
     }
 
     fn makes_passwords(&self) -> bool {
@@ -323,6 +343,8 @@ async fn carry(
         references,
         surveyed,
         duplicates,
+        pace,
+        levels,
     } = prepared;
     let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
     let mut passwords = None;
@@ -361,15 +383,17 @@ async fn carry(
         duplicates,
         passwords,
         now: prepare::now(),
-        gate: gate::Gate::new(2 * job.selected.len()),
+        gate: gate::Gate::new(2 * levels.iter().map(levels::Levels::count).sum::<usize>()),
         summary: summary::Collector::new(plan),
         observer: job.observer.clone(),
         stop: job.stop.clone(),
         dry_run: job.options.dry_run,
+        pace,
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);
-    let read = read::all(&shared, job, snapshot, &mut *control, &ledger_lines, &row_counts, sender).await;
+    let read =
+        read::all(&shared, job, snapshot, &mut *control, (&ledger_lines, &row_counts, &levels), sender).await;
     if read.is_err() {
         shared.gate.fail();
     }

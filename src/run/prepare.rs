@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Estimate, Summary};
+use super::{EntitySummary, Estimate, Summary, pace};
 use crate::error::{Error, Result};
 use crate::ids::{IdMaker, common_prefix};
 use crate::migrator::{EntityIds, Lookups, MigratedKeys, References};
@@ -228,8 +228,10 @@ pub fn estimate(settings: &Settings, summary: &Summary) -> Result<Estimate> {
         let one = password::measure(settings.hash_cost)?;
         hashing = one.mul_f64(summary.passwords as f64 / threads as f64);
     }
+    let rows = |of: &EntitySummary| of.migrated + of.merged + of.skipped + of.rejected;
+    let writing = pace::time_of(summary.entities.iter().map(rows).sum(), settings);
     // Hashing goes on while rows are written, so the longer of the two counts.
-    Ok(Estimate { total: summary.duration.max(hashing), hashing })
+    Ok(Estimate { total: summary.duration.max(hashing).max(writing), hashing })
 }
 
 /// The time of the run as Postgres writes a timestamp, in UTC, to the millisecond.

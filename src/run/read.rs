@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::levels::Levels;
 use super::summary::Found;
 use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
@@ -53,21 +54,26 @@ pub(super) async fn all(
     job: &Job<'_>,
     snapshot: &mut Snapshot,
     control: &mut dyn Control,
-    ledger_lines: &[u64],
-    row_counts: &[Option<u64>],
+    (ledger_lines, row_counts, levels): (&[u64], &[Option<u64>], &[Levels]),
     sender: Sender<Chunk>,
 ) -> Result<()> {
-    let filter_of =
-        |entity: usize| job.options.filters.get(&*shared.plan.entities[entity].name).map(String::as_str);
+    let passes = job.selected.iter().zip(levels);
+    let passes =
+        passes.flat_map(|(&entity, levels)| (0..levels.count()).map(move |pass| (entity, levels, pass)));
+    let passes: Vec<_> = passes.collect();
+    let mut found = Found::default();
     let mut begun = None;
-    for (position, &entity) in job.selected.iter().enumerate() {
+    for (position, (entity, levels, pass)) in passes.iter().copied().enumerate() {
         let definition = &shared.plan.entities[entity];
-        let filter = filter_of(entity);
-        let rows = match (filter, row_counts[entity]) {
-            (None, Some(rows)) => rows,
-            _ => snapshot.count(&definition.source, filter).await?,
-        };
-        shared.observer.entity(&definition.name, rows);
+        let filter = job.filter(definition);
+        if pass == 0 {
+            let rows = match (filter, row_counts[entity]) {
+                (None, Some(rows)) => rows,
+                _ => snapshot.count(&definition.source, filter).await?,
+            };
+            shared.observer.entity(&definition.name, rows);
+            found = Found::default();
+        }
         let beside = match ledger_lines[entity] {
             0 => None,
             _ => {
@@ -82,25 +88,28 @@ pub(super) async fn all(
             entity,
             retry_rejected: job.options.retry_rejected,
             compare: job.compares,
+            pass: (levels, pass),
+            read: 0,
             chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
             changed: Chunk::new(entity, 2 * position, definition.source.columns.len()),
             last_key: None,
             cursor: shared.census.as_ref().map(|census| census.cursor(entity)),
             beside,
-            found: Found::default(),
+            // Each pass sees all lines of the ledger.
+            found: Found { gone: 0, ..found },
             gone: Gone { count: 0, keys: job.options.prune.then(Vec::new) },
         };
         let this = begun.take();
         // A run that hashes passwords takes hours, and V1's moment of sorting is nothing to it.
-        if let (None, Some(&next)) = (&shared.passwords, job.selected.get(position + 1)) {
-            let source = &shared.plan.entities[next].source;
-            begun = snapshot.begin_ahead(&shared.settings, source, None, filter_of(next)).await;
+        if let (None, Some(&(next, ..))) = (&shared.passwords, passes.get(position + 1)) {
+            let next = &shared.plan.entities[next];
+            begun = snapshot.begin_ahead(&shared.settings, &next.source, None, job.filter(next)).await;
         }
         let take = async |line: &[u8]| reader.take(line).await;
         snapshot.read_begun(this, &definition.source, None, filter, take).await?;
         // What a filter leaves out is not gone.
-        reader.finish(filter.is_none()).await?;
+        found = reader.finish(filter.is_none()).await?;
         if shared.stop.asked() {
             break;
         }
@@ -116,6 +125,10 @@ struct Reader<'r> {
     retry_rejected: bool,
     /// Nothing is written: what is in V2 is to be compared with what V1's rows become.
     compare: bool,
+    /// Which of the rows are taken now.
+    pass: (&'r Levels, usize),
+    /// Rows of V1 so far, taken or not.
+    read: usize,
     chunk: Chunk,
     /// Rows whose person is founded by another row of this entity: they come after all others.
     deferred: Chunk,
@@ -165,11 +178,18 @@ impl Reader<'_> {
                 "choose a key column that is unique and not null, or make the query return each row once",
             ));
         }
-        self.found.rows += 1;
         let known = match &mut self.beside {
             Some(beside) => beside.find(&key, &mut self.gone).await?,
             None => None,
         };
+        let (levels, pass) = self.pass;
+        self.read += 1;
+        if !levels.takes(pass, self.read - 1) {
+            self.chunk.rows.pop();
+            self.last_key = Some(key);
+            return Ok(true);
+        }
+        self.found.rows += 1;
         let mut update = None;
         if let Some(known) = known {
             let changed =
@@ -237,7 +257,8 @@ impl Reader<'_> {
 
     fn is_full(&self, chunk: &Chunk) -> bool {
         let settings = &self.shared.settings;
-        chunk.rows.len() >= settings.batch_size || chunk.rows.size() >= settings.batch_bytes
+        chunk.rows.len() >= self.shared.pace.rows_in_chunk(settings.batch_size)
+            || chunk.rows.size() >= settings.batch_bytes
     }
 
     fn waits_for_its_own_entity(&self, decision: Option<census::Decision>) -> bool {
@@ -249,7 +270,7 @@ impl Reader<'_> {
         }
     }
 
-    async fn finish(mut self, count_gone: bool) -> Result<()> {
+    async fn finish(mut self, count_gone: bool) -> Result<Found> {
         let (entity, phase) = (self.entity, self.chunk.phase);
         let stopped = self.shared.stop.asked();
         let width = self.shared.plan.entities[entity].source.columns.len();
@@ -274,9 +295,12 @@ impl Reader<'_> {
             self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner)[entity] = keys;
         }
         self.shared.summary.read(entity, self.found);
-        let name = &self.shared.plan.entities[entity].name;
-        self.shared.observer.advance(name, self.found.already % 1_000);
-        Ok(())
+        let (levels, pass) = self.pass;
+        if pass + 1 == levels.count() {
+            let name = &self.shared.plan.entities[entity].name;
+            self.shared.observer.advance(name, self.found.already % 1_000);
+        }
+        Ok(self.found)
     }
 
     async fn send(&self, mut chunk: Chunk) -> Result<()> {

@@ -98,7 +98,7 @@ async fn write(
     loop {
         let next = receiver.lock().await.recv().await;
         let Some(mut chunk) = next else { break };
-        let phase = chunk.phase;
+        let (phase, rows) = (chunk.phase, chunk.rows.len() as u64);
         let ready = async {
             let passwords = match chunk.passwords.take() {
                 Some((rows, hashes)) => {
@@ -108,7 +108,12 @@ async fn write(
                 None => HashMap::new(),
             };
             // `None`: another writer has failed, and its error is the one to report.
-            Ok::<_, Error>(shared.gate.enter(phase).await.then_some(passwords))
+            let entered = shared.gate.enter(phase).await
+                && tokio::select! {
+                    waited = shared.pace.wait(rows) => waited.map(|()| true)?,
+                    () = shared.gate.failed() => false,
+                };
+            Ok::<_, Error>(entered.then_some(passwords))
         };
         // Hashing a chunk takes minutes; whoever asks to stop waits only for chunks that are being written.
         let ready = tokio::select! {

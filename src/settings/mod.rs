@@ -126,6 +126,10 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Connections that write at the same time.
     pub writers: usize,
+    /// Rows of V1 that are written in a second, at most; `None` = as many as V2 takes.
+    pub max_rows_per_second: Option<u64>,
+    /// How far V2's replicas may be behind before the run pauses; `None` = it does not look.
+    pub max_lag: Option<Duration>,
     /// Whether an empty V2 is loaded with foreign keys and derivable indexes put back at the end.
     pub bulk: bool,
     /// What becomes of edited rows of V2 whose rows of V1 have changed.
@@ -250,6 +254,8 @@ impl Settings {
             batch_size: 1,
             batch_bytes: 1,
             writers: 1,
+            max_rows_per_second: None,
+            max_lag: None,
             bulk: false,
             on_edited: OnEdited::Keep,
             passwords: PasswordMode::None,

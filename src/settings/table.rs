@@ -2,6 +2,8 @@
 //! name in the environment, its flag and its meaning, so that the layers, the error messages and
 //! `config/default.toml` cannot drift apart (a test compares them).
 
+use std::time::Duration;
+
 use super::connection::Parts;
 use super::{Settings, value};
 
@@ -79,6 +81,13 @@ pub static SETTINGS: &[Setting] = &[
         into!(settings.writers, |t| value::count(t, 1..=64))
     ),
     setting!("on_edited", "V1V2_ON_EDITED", Some("--on-edited"), into!(settings.on_edited, value::on_edited)),
+    setting!("max_rows_per_second", "V1V2_MAX_ROWS_PER_SECOND", Some("--max-rows-per-second"),
+        into!(settings.max_rows_per_second, |t| value::number(t, 1..=1_000_000_000).map(Some)); unset),
+    setting!("max_lag", "V1V2_MAX_LAG", Some("--max-lag"),
+        into!(settings.max_lag, |t| match value::duration(t) {
+            Ok(short) if short < Duration::from_secs(1) => Err("must be at least 1s".to_owned()),
+            other => other.map(Some),
+        }); unset),
     setting!("bulk", "V1V2_BULK", Some("--no-bulk"), into!(settings.bulk, value::truth)),
     setting!(
         "passwords",

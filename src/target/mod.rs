@@ -8,6 +8,8 @@
 pub mod mongodb;
 pub mod postgres;
 mod record;
+mod replicas;
+mod structure;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use sqlx::PgConnection;
 pub use record::{
     FreshAccount, KnownEntity, Login, NewEntity, Overview, RolledBack, RunName, RunRecord, State, holder,
 };
+pub use replicas::{Look, Replica, Replicas};
 
 use crate::census::ExistingAccount;
 use crate::connect::{self, Scheme, Side};
@@ -91,6 +94,12 @@ pub trait Target: Send + Sync {
     /// What compares V2 with V1's rows of today, field by field.
     async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>>;
 
+    /// The sight of V2's replicas, over a connection of its own.
+    ///
+    /// # Errors
+    /// Refused, with the privilege that is missing, if V2 does not let us see them.
+    async fn replicas(&self) -> Result<Box<dyn Replicas>>;
+
     /// Brings back what a bulk load took away; returns how many objects. `each` is told the name of each.
     async fn restore(&self, each: &Told<'_>) -> Result<usize>;
 }
@@ -126,15 +135,10 @@ pub trait Control: Send {
     async fn remember(&mut self, key: &str, value: &str) -> Result<()>;
 
     /// How the tables that these entities write differ from what they were when the entity was first written, in words.
-    /// A V2 that keeps no such memory finds nothing.
-    async fn structure_changes(&mut self, _entities: &[&Entity]) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
+    async fn structure_changes(&mut self, entities: &[&Entity]) -> Result<Vec<String>>;
 
     /// Remembers these tables as they are now; with `anew` also where they are remembered already.
-    async fn keep_structure(&mut self, _entities: &[&Entity], _anew: bool) -> Result<()> {
-        Ok(())
-    }
+    async fn keep_structure(&mut self, entities: &[&Entity], anew: bool) -> Result<()>;
 
     /// Number of ledger lines, by entity.
     async fn ledger_lines(&mut self) -> Result<HashMap<String, u64>>;

@@ -39,6 +39,29 @@ impl Cluster {
         cluster
     }
 
+    /// A streaming replica, with a replication slot of this name.
+    pub fn replica(&self, slot: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        give_away(folder.path());
+        let replica = Self { folder, port: free_port() };
+        let connection = ["--host=127.0.0.1", "--username=postgres", "--no-password"];
+        let how =
+            ["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--create-slot", "--slot", slot];
+        done(
+            as_server(&program("pg_basebackup"))
+                .args(connection)
+                .arg(format!("--port={}", self.port))
+                .args(how)
+                .arg("--pgdata")
+                .arg(replica.data()),
+        );
+        // A copy: its settings are those of the primary.
+        let hba = replica.data().join("pg_hba.conf");
+        replica.configure(&format!("port = {}\nhba_file = '{}'\n", replica.port, hba.display()));
+        replica.control(&["start", "--wait"]);
+        replica
+    }
+
     /// Adds lines to the server's configuration file; they count from the next restart.
     pub fn configure(&self, lines: &str) {
         let path = self.data().join("postgresql.conf");

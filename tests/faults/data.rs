@@ -226,14 +226,3 @@ fn a_value_too_long_for_an_index_costs_only_its_row() {
     assert_eq!(job.rejected(), cells(&[["20", "database-54000"]]));
     assert_eq!(job.v2.count("paper"), 49);
 }
-
-#[test]
-fn an_entity_that_refers_to_itself_is_refused_with_advice() {
-    let job = Documents::new(Database::v1(), &[("above", "integer", "integer")]);
-    let text = job.project.read("mine/documents.toml");
-    let reference = "above = { entity = \"documents\", key = \"above\" }";
-    job.project.write("mine/documents.toml", &text.replace("above = \"above\"", reference));
-    let refused = job.project.run(&["migrate", "--force"]).expect(2);
-    assert!(refused.stderr.contains("cannot refer to itself"), "{}", refused.stderr);
-    assert_eq!(job.v2.count("v1v2.runs"), 0);
-}

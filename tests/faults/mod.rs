@@ -8,8 +8,10 @@
 mod cluster;
 mod data;
 mod disk;
+mod hierarchy;
 mod locks;
 mod network;
+mod pace;
 mod people;
 mod process;
 mod secrets;

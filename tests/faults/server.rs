@@ -13,7 +13,7 @@ use crate::job::Job;
 use crate::support::{Database, Project};
 
 /// The job with its V2 on another server.
-fn on(cluster: &Cluster, job: Job) -> Job {
+pub fn on(cluster: &Cluster, job: Job) -> Job {
     let v2 = Database::on(&cluster.url("postgres"));
     let project = job.project.env("V2_DATABASE_URL", v2.url());
     project.run(&["setup"]).expect(0);

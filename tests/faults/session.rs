@@ -26,6 +26,13 @@ impl Session {
         run(&self.0, sql).unwrap_or_else(|error| panic!("{error}\nin: {sql}"));
     }
 
+    /// The one value of a query that returns a boolean.
+    pub fn is_true(&self, sql: &str) -> bool {
+        let mut inner = self.0.lock().unwrap();
+        let Inner { runtime, connection } = inner.as_mut().unwrap();
+        runtime.block_on(sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(connection)).unwrap()
+    }
+
     /// Runs statements on a thread of their own: they are going to wait for somebody's lock.
     pub fn run_meanwhile(&self, sql: &str) -> std::thread::JoinHandle<Result<(), sqlx::Error>> {
         let (inner, sql) = (self.0.clone(), sql.to_owned());

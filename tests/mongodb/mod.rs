@@ -2,11 +2,14 @@
 
 mod carry;
 mod failover;
+mod hierarchy;
 mod ids;
 mod interrupted;
+mod pace;
 mod parity;
 mod passwords;
 mod refused;
+mod structure;
 mod undo;
 mod validate;
 mod values;

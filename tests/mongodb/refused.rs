@@ -53,7 +53,7 @@ fn many_documents_that_a_validator_refuses() {
     assert!(job.v2.find("users", doc! {}).iter().all(|user| accounts.contains(&user.get("_id").unwrap())));
     job.run(&["validate", "--compare-counts"]).expect(0);
     refuse(&job, &[]);
-    job.migrate(&["--retry-rejected"], 0);
+    job.migrate(&["--retry-rejected", "--accept-changes"], 0);
     assert_eq!(job.count("students"), keys.len() as u64);
 }
 

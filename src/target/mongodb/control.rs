@@ -10,7 +10,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::session::{ENTITIES, LEDGER, META, Shared, at, count_at, id_text, raw, text_at};
-use super::{accounts, bulk, counts, ledger, overview};
+use super::{accounts, bulk, counts, ledger, overview, structure};
 use crate::census::ExistingAccount;
 use crate::error::{Error, Result};
 use crate::ledger::Outcome;
@@ -79,6 +79,14 @@ impl Control for Session {
             .await
             .map(drop)
             .map_err(|error| self.failed(&error))
+    }
+
+    async fn structure_changes(&mut self, entities: &[&Entity]) -> Result<Vec<String>> {
+        structure::changes(&self.shared, &self.database, entities).await
+    }
+
+    async fn keep_structure(&mut self, entities: &[&Entity], anew: bool) -> Result<()> {
+        structure::keep(&self.shared, &self.database, entities, anew).await
     }
 
     async fn ledger_lines(&mut self) -> Result<HashMap<String, u64>> {

@@ -11,7 +11,9 @@ mod counts;
 mod date;
 mod digest;
 pub mod document;
+mod hierarchy;
 mod json;
+mod lag;
 mod ledger;
 mod lock;
 mod number;
@@ -22,6 +24,7 @@ mod references;
 mod rollback;
 mod session;
 mod shape;
+mod structure;
 mod transaction;
 mod trial;
 mod value;
@@ -36,7 +39,7 @@ use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Comparer, Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Comparer, Control, Held, Logs, Replicas, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in MongoDB.
 pub struct MongoDb {
@@ -85,6 +88,10 @@ impl Target for MongoDb {
     async fn comparer(&self, _plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
         Err(Error::refused(format!("{}: fields can be compared in Postgres only, so far", self.place()))
             .help("`--compare-counts` proves counts, records and references of MongoDB, too"))
+    }
+
+    async fn replicas(&self) -> Result<Box<dyn Replicas>> {
+        Ok(Box::new(lag::Replicas::open(&self.shared).await?))
     }
 
     async fn restore(&self, each: &Told<'_>) -> Result<usize> {

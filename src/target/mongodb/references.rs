@@ -47,7 +47,7 @@ pub fn references(plan: &Plan, entity: &Entity, write: &Write) -> Vec<Reference>
 }
 
 /// The collection of an entity's own documents.
-fn own(entity: &Entity) -> Option<String> {
+pub fn own(entity: &Entity) -> Option<String> {
     let owner = entity.writes.iter().find(|write| write.when == When::Row && write.inside.is_none())?;
     Some(owner.table.name.clone())
 }

@@ -20,8 +20,9 @@ use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::{ClientSession, Database};
 
 use super::document::digest;
+use super::hierarchy::needed_within;
 use super::lock::{fence, lost, name_session};
-use super::references::referred;
+use super::references::{own as collection_of, referred};
 use super::session::{CONFLICTS, ENTITIES, LEDGER, LOCK, RUNS, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
 use super::writer::{ATTEMPTS, backoff};
@@ -100,6 +101,11 @@ pub async fn rollback(
             let ids = referred(&connection.database, plan, entity, collection).await.map_err(failed)?;
             needed.insert(*collection, ids);
         }
+        let within = needed_within(&connection.database, plan, entity, &shapes, run.number);
+        let within = within.await.map_err(failed)?;
+        if let Some(ids) = collection_of(entity).and_then(|own| needed.get_mut(&*own)) {
+            ids.extend(within);
+        }
         let chunk = Chunk { shared, database: &connection.database, entity, shapes, needed, own, run };
         // Chunks go from the last key to the first; what stays behind is not looked at twice.
         let mut below = Bson::MaxKey;
@@ -124,6 +130,7 @@ pub async fn rollback(
     if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
         database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
     }
+    super::structure::forget(database).await.map_err(failed)?;
     Ok(result)
 }
 
@@ -400,14 +407,14 @@ async fn commit(session: &mut ClientSession) -> Driver<()> {
     session.commit_transaction().await
 }
 
-fn is_written(line: &RawDocument) -> bool {
+pub fn is_written(line: &RawDocument) -> bool {
     let outcome = text_at(line, "outcome").and_then(Outcome::from_letter);
     matches!(outcome, Some(Outcome::Migrated | Outcome::Merged))
 }
 
 /// The digests of the documents and of the elements; the number of the former is that of the entity's collections, which
 /// the first byte tells.
-fn digests(line: &RawDocument) -> (Vec<u64>, Vec<u64>) {
+pub fn digests(line: &RawDocument) -> (Vec<u64>, Vec<u64>) {
     let Some(RawBsonRef::Binary(binary)) = at(line, "digests") else { return (Vec::new(), Vec::new()) };
     let Some((&count, rest)) = binary.bytes.split_first() else { return (Vec::new(), Vec::new()) };
     let mut all = rest.chunks_exact(8).filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));

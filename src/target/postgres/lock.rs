@@ -124,7 +124,7 @@ impl target::RunLock for RunLock {
     ) -> Result<Pruned> {
         let Self { held: Held { connection, place, settings, .. }, run } = self;
         let place = prune::Place { connection, name: place, patience: settings.patience(), run: run.number };
-        prune::prune(place, &plan.entities[entity], keys, on_edited).await
+        prune::prune(place, plan, &plan.entities[entity], keys, on_edited).await
     }
 
     async fn rollback(

@@ -7,6 +7,7 @@ mod compare;
 mod control;
 mod counts;
 mod ending;
+mod lag;
 mod link;
 mod lock;
 mod overview;
@@ -30,7 +31,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Comparer, Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Comparer, Control, Held, Logs, Replicas, RunName, Target, Told, Trial, Writer};
 
 /// A V2 in Postgres.
 pub struct Postgres {
@@ -82,6 +83,10 @@ impl Target for Postgres {
 
     async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
         Ok(Box::new(compare::Comparer::open(&self.settings, plan, &self.place).await?))
+    }
+
+    async fn replicas(&self) -> Result<Box<dyn Replicas>> {
+        Ok(Box::new(lag::Replicas::open(&self.settings, &self.place).await?))
     }
 
     async fn restore(&self, each: &Told<'_>) -> Result<usize> {

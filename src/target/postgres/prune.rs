@@ -6,12 +6,12 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 
 use super::replace::{How, Session};
-use super::rollback::belongs_by;
+use super::rollback::{belongs_by, refers_to_itself};
 use super::table;
 use crate::connect::answered;
 use crate::error::{Class, Error, Result, classify};
 use crate::ledger::literal;
-use crate::plan::{Entity, When, Write};
+use crate::plan::{Entity, Plan, When, Write};
 use crate::settings::OnEdited;
 use crate::source::quoted;
 use crate::target::{EDITED, Pruned, REFUSED};
@@ -30,6 +30,7 @@ pub struct Place<'p> {
 /// Removes what these keys became.
 pub async fn prune(
     place: Place<'_>,
+    plan: &Plan,
     entity: &Entity,
     keys: &[String],
     on_edited: OnEdited,
@@ -37,7 +38,9 @@ pub async fn prune(
     let Place { connection, name, patience, run } = place;
     let failed = |error: sqlx::Error| Error::database(name, &error);
     let mut pruned = Pruned::default();
-    for keys in keys.chunks(CHUNK) {
+    // Rows that refer to each other go together: V2 looks at its foreign keys at the end of a statement.
+    let together = if refers_to_itself(plan, entity) { keys.len().max(1) } else { CHUNK };
+    for keys in keys.chunks(together) {
         let mut transaction = connection.begin().await.map_err(failed)?;
         // As for every chunk: whoever has lost the lock cannot commit any more.
         let ours = sqlx::query_scalar("select run from v1v2.lock where run = $1 for share").bind(run);
@@ -132,16 +135,23 @@ impl Session<'_> {
         let keys = sqlx::query_scalar("select key from going order by key collate \"C\" desc");
         let keys: Vec<String> = answered(self.patience, keys.fetch_all(&mut *self.connection)).await?;
         self.execute("create temporary table refused (key text collate \"C\") on commit drop").await?;
-        let mut refused = Vec::new();
-        for key in keys {
-            self.execute("savepoint one").await?;
-            match self.remove(&format!("t.key = {}", literal(&key))).await {
-                Ok(()) => self.execute("release savepoint one").await?,
-                Err(error) if classify(&error) == Class::Row => {
-                    self.execute("rollback to savepoint one; release savepoint one").await?;
-                    refused.push(key);
+        let mut refused = keys;
+        loop {
+            // A row that another of them refers to goes after that one.
+            let before = refused.len();
+            for key in std::mem::take(&mut refused) {
+                self.execute("savepoint one").await?;
+                match self.remove(&format!("t.key = {}", literal(&key))).await {
+                    Ok(()) => self.execute("release savepoint one").await?,
+                    Err(error) if classify(&error) == Class::Row => {
+                        self.execute("rollback to savepoint one; release savepoint one").await?;
+                        refused.push(key);
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
+            }
+            if refused.is_empty() || refused.len() == before {
+                break;
             }
         }
         let listed = sqlx::query("insert into refused select unnest($1::text[])").bind(&refused);

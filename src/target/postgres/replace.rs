@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::rollback::belongs_by;
+use super::rollback::{belongs_by, refers_to_itself};
 use super::table;
 use crate::connect::answered;
 use crate::error::{Error, Result};
@@ -151,7 +151,7 @@ pub async fn restore(
                 .bind(run)
                 .bind(how.letter())
                 .bind(&*entity.name)
-                .bind(CHUNK)
+                .bind(if refers_to_itself(plan, entity) { i64::MAX } else { CHUNK })
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed)?

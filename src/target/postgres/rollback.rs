@@ -75,7 +75,8 @@ pub async fn rollback(
     for entity in plan.entities.iter().rev() {
         loop {
             let mut transaction = connection.begin().await.map_err(failed)?;
-            // Last key first: what refers to an earlier row of the same entity goes before it.
+            // Last key first: what refers to an earlier row goes before it. Rows that refer to each other go in one
+            // statement, at whose end foreign keys are checked.
             let taken = sqlx::query(
                 "create temporary table taken on commit drop as \
                  select key, outcome::text as outcome, txid, account_id, target_id from v1v2.ledger \
@@ -83,7 +84,7 @@ pub async fn rollback(
             )
             .bind(result.run)
             .bind(&*entity.name)
-            .bind(CHUNK)
+            .bind(if refers_to_itself(plan, entity) { i64::MAX } else { CHUNK })
             .execute(&mut *transaction)
             .await
             .map_err(failed)?
@@ -121,6 +122,13 @@ pub async fn rollback(
         .map_err(failed)?;
     structure::forget(connection).await.map_err(failed)?;
     Ok(result)
+}
+
+/// Whether rows of the entity refer to rows of the same one.
+pub(super) fn refers_to_itself(plan: &Plan, entity: &Entity) -> bool {
+    let itself = |index: usize| plan.entities.get(index).is_some_and(|other| other.name == entity.name);
+    let mut fills = entity.writes.iter().flat_map(|write| &write.columns).map(|column| &column.fill);
+    fills.any(|fill| matches!(fill, Fill::Reference { entity, .. } if itself(*entity)))
 }
 
 /// Removes one write's rows of the chunk that nobody has touched, and lists the others.

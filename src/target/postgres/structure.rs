@@ -12,12 +12,7 @@ use sqlx::PgConnection;
 use super::table;
 use crate::error::{Error, Result};
 use crate::plan::{Entity, TableName};
-
-/// By what it is (`column name`, `constraint School_pkey`): what it is like, for each table.
-type Structure = BTreeMap<String, BTreeMap<String, String>>;
-
-/// Begins the names of columns: of these only such count as the plan writes now, as it did then.
-const COLUMN: &str = "column ";
+use crate::target::structure::{KEY, Structure, compare};
 
 /// In the order of the parameters: table, columns written. What a bulk load owes is there, as far as anybody is concerned.
 const PARTS: &str = "
@@ -64,12 +59,14 @@ pub async fn keep(
         let now = read(connection, place, entity).await?;
         let Ok(text) = serde_json::to_string(&now) else { continue };
         sqlx::query(
-            "insert into v1v2.meta (key, value) values ($1, $2) \
-             on conflict (key) do update set value = excluded.value where $3",
+            // What a rollback that was killed at its very end has left does not count.
+            "insert into v1v2.meta (key, value) values ($1, $2) on conflict (key) do update \
+             set value = excluded.value where $3 or not exists (select from v1v2.ledger where entity = $4)",
         )
         .bind(key(entity))
         .bind(text)
         .bind(anew)
+        .bind(&*entity.name)
         .execute(&mut *connection)
         .await
         .map_err(|error| Error::database(place, &error))?;
@@ -85,15 +82,18 @@ pub async fn forget(connection: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 fn key(entity: &Entity) -> String {
-    format!("structure of {}", entity.name)
+    format!("{KEY}{}", entity.name)
 }
 
 async fn known(connection: &mut PgConnection, place: &str, entity: &Entity) -> Result<Option<Structure>> {
-    let value: Option<String> = sqlx::query_scalar("select value from v1v2.meta where key = $1")
-        .bind(key(entity))
-        .fetch_optional(connection)
-        .await
-        .map_err(|error| Error::database(place, &error))?;
+    let value: Option<String> = sqlx::query_scalar(
+        "select value from v1v2.meta where key = $1 and exists (select from v1v2.ledger where entity = $2)",
+    )
+    .bind(key(entity))
+    .bind(&*entity.name)
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
     Ok(value.and_then(|value| serde_json::from_str(&value).ok()))
 }
 
@@ -113,58 +113,4 @@ async fn read(connection: &mut PgConnection, place: &str, entity: &Entity) -> Re
         structure.insert(format!("{}.{}", name.schema, name.name), parts.into_iter().collect());
     }
     Ok(structure)
-}
-
-fn compare(then: &Structure, now: &Structure) -> Vec<String> {
-    let mut changes = Vec::new();
-    // A table that only one of them has is one that the definition no longer writes, or did not write then.
-    for (table, was, is) in then.iter().filter_map(|(table, was)| Some((table, was, now.get(table)?))) {
-        for part in was.keys().chain(is.keys()).collect::<BTreeSet<_>>() {
-            match (was.get(part), is.get(part)) {
-                (Some(was), Some(is)) if was != is => {
-                    changes.push(format!("{table}: {part} was {was}, and is {is} now"));
-                }
-                (Some(was), None) if !part.starts_with(COLUMN) => {
-                    changes.push(format!("{table}: {part} is gone: {was}"));
-                }
-                (None, Some(is)) if !part.starts_with(COLUMN) => {
-                    changes.push(format!("{table}: {part} is new: {is}"));
-                }
-                _ => {}
-            }
-        }
-    }
-    changes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn structure(parts: &[(&str, &str)]) -> Structure {
-        let parts = parts.iter().map(|(part, of)| ((*part).to_owned(), (*of).to_owned()));
-        BTreeMap::from([("public.t".to_owned(), parts.collect())])
-    }
-
-    #[test]
-    fn what_is_told_of_a_change() {
-        let then =
-            structure(&[("column a", "text"), ("column b", "text"), ("constraint k", "PRIMARY KEY (a)")]);
-        assert_eq!(compare(&then, &then), Vec::<String>::new());
-        // The definition writes another column than then: no change of V2.
-        let edited =
-            structure(&[("column a", "text"), ("column c", "text"), ("constraint k", "PRIMARY KEY (a)")]);
-        assert_eq!(compare(&then, &edited), Vec::<String>::new());
-        let now =
-            structure(&[("column a", "varchar(3)"), ("column b", "text"), ("constraint c", "CHECK (true)")]);
-        assert_eq!(
-            compare(&then, &now),
-            [
-                "public.t: column a was text, and is varchar(3) now",
-                "public.t: constraint c is new: CHECK (true)",
-                "public.t: constraint k is gone: PRIMARY KEY (a)"
-            ]
-        );
-        assert_eq!(compare(&then, &Structure::new()), Vec::<String>::new());
-    }
 }

@@ -115,14 +115,11 @@ impl Session<'_> {
 
     /// Updates rows one by one, and rejects those that the database refuses.
     async fn update_what_fits(&mut self, batch: &mut Batch, rows: &Range<u32>) -> sqlx::Result<Edited> {
-        let mut edited = Edited::new();
+        self.execute("savepoint part").await?;
         for row in rows.clone() {
             self.execute("savepoint one").await?;
             match self.update_all(batch, &[row]).await {
-                Ok(found) => {
-                    edited.extend(found);
-                    self.execute("release savepoint one").await?;
-                }
+                Ok(_) => self.execute("release savepoint one").await?,
                 Err(error) if classify(&error) == Class::Row => {
                     self.execute("rollback to savepoint one; release savepoint one").await?;
                     batch.reject(row, refused(&error));
@@ -130,7 +127,10 @@ impl Session<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(edited)
+        // Once more without savepoints, now that it is known who is refused: a record's `xmin` would be that of its
+        // savepoint, and it would count as edited from then on.
+        self.execute("rollback to savepoint part; release savepoint part").await?;
+        self.update_all(batch, &rows.clone().collect::<Vec<_>>()).await
     }
 
     /// Updates rows together.
