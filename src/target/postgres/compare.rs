@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::replace::{Found, found_by};
+use super::sent::{Sent, Stays, stays};
 use super::table;
-use super::update::{Sent, Stays, stays};
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
 use crate::plan::{AccountField, Entity, Fill, Plan, Write};

@@ -15,6 +15,7 @@ mod prune;
 mod readback;
 mod replace;
 mod rollback;
+mod sent;
 mod structure;
 mod trial;
 mod update;
