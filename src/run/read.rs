@@ -7,6 +7,7 @@ use super::summary::Found;
 use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::ledger::{Beside, Outcome};
 use crate::password::{self, Batch as Passwords};
 use crate::row::Rows;
@@ -65,6 +66,7 @@ pub(super) async fn all(
             _ => {
                 let source = &definition.source;
                 let lines = control.ledger(&definition.name, source.key_kind).await?;
+                failpoint::reach("read.ledger")?;
                 Some(Beside::open(lines, source.key_kind).await?)
             }
         };
@@ -108,6 +110,7 @@ struct Reader<'r> {
 impl Reader<'_> {
     /// Takes one line of COPY text; `false` when the user asked to stop.
     async fn take(&mut self, line: &[u8]) -> Result<bool> {
+        failpoint::reach("read.row")?;
         let entity = &self.shared.plan.entities[self.entity];
         if !self.chunk.rows.push(line) {
             return Err(broken("V1 sent a row with another number of columns"));
@@ -147,6 +150,7 @@ impl Reader<'_> {
             Some(beside) => beside.find(&key, &mut self.found.gone).await?,
             None => None,
         };
+        failpoint::reach("read.beside")?;
         if let Some(known) = known {
             if !(self.retry_rejected && known.outcome == Outcome::Rejected) {
                 self.found.already += 1;
@@ -216,6 +220,7 @@ impl Reader<'_> {
         if !count_gone || stopped {
             self.found.gone = 0;
         }
+        failpoint::reach("read.entity")?;
         self.shared.summary.read(entity, self.found);
         let name = &self.shared.plan.entities[entity].name;
         self.shared.observer.advance(name, self.found.already % 1_000);
@@ -241,6 +246,7 @@ impl Reader<'_> {
             chunk.passwords = Some((rows, pool.submit(jobs)));
         }
         self.shared.gate.sent(chunk.phase);
+        failpoint::reach("read.chunk")?;
         match self.sender.send(chunk).await {
             // The writers are gone after a failure, which they report, or because the user asked to stop.
             Err(_) if !self.shared.stop.asked() => Err(Error::failed("the writers have stopped")),

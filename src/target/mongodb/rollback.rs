@@ -27,6 +27,7 @@ use super::shape::{Shape, shapes};
 use super::writer::{ATTEMPTS, backoff};
 use crate::connect::{MongoDb, transaction_options};
 use crate::error::{Class, Error, Result, classify_mongodb};
+use crate::failpoint::{self, Injected};
 use crate::ledger::Outcome;
 use crate::plan::{AccountField, Entity, Fill, Plan};
 use crate::target::{RolledBack, RunName};
@@ -108,6 +109,7 @@ pub async fn rollback(
             let Some(last) = lines.last() else { break };
             below = bson_at(last, "_id.k").unwrap_or(Bson::MinKey);
             let taken = chunk.transaction(&mut session, &lines).await?;
+            failpoint::reach("mongodb.rollback.committed")?;
             taken.removed.iter().for_each(|(collection, count)| result.removed(collection, *count));
             result.kept.extend(taken.kept);
             result.lines += lines.len() as u64;
@@ -120,10 +122,12 @@ pub async fn rollback(
         .update_one(doc! { "no": run.number }, doc! { "$set": { "state": "rolled_back" } })
         .await
         .map_err(failed)?;
+    failpoint::reach("mongodb.rollback.marked")?;
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
         database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
     }
+    failpoint::reach("mongodb.rollback.done")?;
     Ok(result)
 }
 
@@ -137,6 +141,12 @@ enum Fault {
 impl From<mongodb::error::Error> for Fault {
     fn from(error: mongodb::error::Error) -> Self {
         Self::Driver(error)
+    }
+}
+
+impl From<Injected> for Fault {
+    fn from(injected: Injected) -> Self {
+        Self::Driver(injected.into())
     }
 }
 
@@ -226,15 +236,18 @@ impl Chunk<'_> {
         if passed.matched_count != 1 {
             return Err(Fault::Lost);
         }
+        failpoint::reach("mongodb.rollback.begun")?;
         let mut taken = Taken::default();
         for (number, shape) in self.shapes.iter().enumerate().rev() {
             if shape.growing.is_empty() {
                 self.take_documents(session, lines, (number, shape), &mut taken).await?;
+                failpoint::reach("mongodb.rollback.documents")?;
             }
         }
         for (number, shape) in self.shapes.iter().enumerate().rev() {
             if !shape.growing.is_empty() {
                 self.take_accounts(session, lines, (number, shape), &mut taken).await?;
+                failpoint::reach("mongodb.rollback.accounts")?;
             }
         }
         let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id")).collect();
@@ -251,6 +264,7 @@ impl Chunk<'_> {
             };
             self.delete(session, CONFLICTS, range).await?;
         }
+        failpoint::reach("mongodb.rollback.commit")?;
         Ok(taken)
     }
 

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::writer::{Failure, Writer, insert_sql};
 use crate::connect::answered;
 use crate::error::{Class, classify};
+use crate::failpoint;
 use crate::ledger::Reject;
 use crate::plan::{Plan, Write};
 use crate::row::Row;
@@ -56,6 +57,7 @@ pub(super) async fn insert_what_fits(
     while let Some(part) = parts.pop() {
         let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
         execute(connection, patience, "savepoint part").await?;
+        failpoint::reach("postgres.careful.part")?;
         let inserted = insert(connection, patience, writes, batch, *first..=*last).await;
         match inserted {
             Ok(()) => execute(connection, patience, "release savepoint part").await?,

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
 use super::{structure, table};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
 use crate::source::quoted;
 use crate::target::{RolledBack, RunName};
@@ -85,9 +86,11 @@ pub async fn rollback(
                 transaction.rollback().await.map_err(failed)?;
                 break;
             }
+            failpoint::reach("postgres.rollback.begun")?;
             sqlx::raw_sql("analyze taken").execute(&mut *transaction).await.map_err(failed)?;
             for write in entity.writes.iter().rev() {
                 take_back(&mut transaction, entity, write, &mut result, place).await?;
+                failpoint::reach("postgres.rollback.table")?;
             }
             sqlx::query(
                 "with gone as (delete from v1v2.conflicts c using taken t where c.entity = $1 and c.key = t.key) \
@@ -97,7 +100,9 @@ pub async fn rollback(
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+            failpoint::reach("postgres.rollback.commit")?;
             transaction.commit().await.map_err(failed)?;
+            failpoint::reach("postgres.rollback.committed")?;
             result.lines += taken;
             advance(taken);
         }
@@ -107,12 +112,15 @@ pub async fn rollback(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+    failpoint::reach("postgres.rollback.marked")?;
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+    failpoint::reach("postgres.rollback.forgetting")?;
     structure::forget(connection).await.map_err(failed)?;
+    failpoint::reach("postgres.rollback.done")?;
     Ok(result)
 }
 
