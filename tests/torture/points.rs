@@ -1,6 +1,8 @@
 //! Each step of a run and of a rollback × {error, death, connections cut}, at an exactly known place (`src/failpoint.rs`).
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{Bed, Command, Kind, is_done, side_by_side, until_done};
 use crate::support::proxy::Proxy;
@@ -134,6 +136,15 @@ fn cells(kind: Kind) -> Vec<Cell> {
     cells
 }
 
+/// Ends the thread that cuts, also when a try fails.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
     let what = format!("{name}@{visit}:{action}");
     let (command, arguments) = match at {
@@ -146,35 +157,37 @@ fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
         let dies = undisturbed.run_with(arguments, "FAILPOINT", "write.acknowledged@7:abort");
         assert_eq!(dies.signal(), Some(9), "{what}: {}", dies.stderr);
         // What its connections held is freed within moments.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     let (v1_proxy, v2_proxy) = (Proxy::to(bed.v1.url()), Proxy::to(v2.url()));
     // The driver of MongoDB would find the members of a replica set behind the proxy's back.
     let direct = v2_proxy.url(v2.url()).replace("replicaSet=v1v2", "directConnection=true");
     let project = v2.project(&bed.v1, &direct, &bed.key).env("V1_DATABASE_URL", &v1_proxy.url(bed.v1.url()));
+    let over = AtomicBool::new(false);
+    let over = &over;
     let ended = std::thread::scope(|scope| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (v1_proxy, v2_proxy) = (&v1_proxy, &v2_proxy);
-        let cutter = scope.spawn(move || {
-            // Hanging up, when it goes out of scope, is the answer that the program waits for.
-            let _waiting = listener.accept().unwrap();
-            if at == At::V1 { v1_proxy.cut_all() } else { v2_proxy.cut_all() }
+        listener.set_nonblocking(true).unwrap();
+        scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                // Hanging up, when it goes out of scope, is the answer that the program waits for.
+                if let Ok(_waiting) = listener.accept() {
+                    if at == At::V1 { v1_proxy.cut_all() } else { v2_proxy.cut_all() }
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
         });
+        let _over = Over(over);
         let full = if action == "cut" { format!("{action} {address}") } else { action.to_owned() };
-        let mut ended;
         loop {
-            ended = project.run_with(arguments, "FAILPOINT", &format!("{name}@{visit}:{full}"));
+            let ended = project.run_with(arguments, "FAILPOINT", &format!("{name}@{visit}:{full}"));
             // The run that died before this one may still hold the lock.
-            if !(at == Again && ended.stderr.contains("in use by another run")) {
-                break;
+            if at != Again || !ended.stderr.contains("in use by another run") {
+                break ended;
             }
         }
-        if action != "cut" || !ended.stderr.contains(&format!("fail point {name}")) {
-            drop(std::net::TcpStream::connect(address));
-        }
-        cutter.join().unwrap();
-        ended
     });
     assert!(
         ended.stderr.contains(&format!("fail point {name}: {action}")),
