@@ -30,7 +30,7 @@ const POINTS: &[(&str, At, &[u32])] = &[
     ("census.row", At::V1, &[1, 30]),
     ("census.read", At::V1, &[1]),
     ("read.ledger", Again, &[1, 3]),
-    ("read.row", At::V1, &[1, 20, 43]),
+    ("read.row", At::V1, &[1, 20, 41]),
     ("read.beside", Again, &[1, 20]),
     ("read.chunk", At::V1, &[1, 4]),
     ("read.entity", At::V1, &[1, 4]),
