@@ -43,7 +43,7 @@ fn torture(kind: Kind, part: u32) {
     let bed = Bed::new(kind, PEOPLE);
     let (kills, told) = (AtomicU32::new(0), Mutex::new(Told::default()));
     // More rounds than can be needed: a round of which no kill comes in time counts for nothing.
-    side_by_side((0..u64::from(wanted)).collect(), |round| {
+    side_by_side((0..4 * u64::from(wanted)).collect(), |round| {
         if kills.load(Ordering::SeqCst) < wanted {
             one_round(&bed, seed, round, &kills, &told);
         }
@@ -66,17 +66,17 @@ fn one_round(bed: &Bed, seed: u64, round: u64, kills: &AtomicU32, told: &Mutex<T
     let writers = chance.random_range(1..=4).to_string();
     let batch = [3, 7, 20, 1_000][chance.random_range(0..4)].to_string();
     let bulk = if chance.random_bool(0.5) { "true" } else { "false" };
-    let v2 = bed.begin(Command::Migrate);
-    let project = v2
-        .project(&bed.v1, v2.url(), &bed.key)
-        .env("V1V2_WRITERS", &writers)
-        .env("V1V2_BATCH_SIZE", &batch)
-        .env("V1V2_BULK", bulk);
     let mut commands = vec![(Command::Migrate, &["migrate", "--force", "--skip-validation"][..])];
     if chance.random_bool(0.3) {
         commands.push((Command::Rollback, &["rollback", "--force"]));
     }
     for (command, arguments) in commands {
+        let v2 = bed.begin(command);
+        let project = v2
+            .project(&bed.v1, v2.url(), &bed.key)
+            .env("V1V2_WRITERS", &writers)
+            .env("V1V2_BATCH_SIZE", &batch)
+            .env("V1V2_BULK", bulk);
         let what = format!(
             "V1V2_TORTURE_SEED={seed}, round {round}: {command:?}, writers {writers}, batch {batch}, bulk {bulk}"
         );

@@ -264,8 +264,28 @@ impl Chunk<'_> {
             };
             self.delete(session, CONFLICTS, range).await?;
         }
+        self.finish(session).await?;
         failpoint::reach("mongodb.rollback.commit")?;
         Ok(taken)
+    }
+
+    /// What remains to be done once the run's last line is gone, in the same transaction: without any line of it, nobody
+    /// would find the run again to end its rollback.
+    async fn finish(&self, session: &mut ClientSession) -> Driver<()> {
+        let ledger = raw(self.database, LEDGER);
+        let ours = doc! { "run": self.run.number };
+        if ledger.find_one(ours).session(&mut *session).await?.is_some() {
+            return Ok(());
+        }
+        self.database
+            .collection::<Document>(RUNS)
+            .update_one(doc! { "no": self.run.number }, doc! { "$set": { "state": "rolled_back" } })
+            .session(&mut *session)
+            .await?;
+        if ledger.find_one(doc! {}).session(&mut *session).await?.is_none() {
+            self.delete(session, ENTITIES, doc! {}).await?;
+        }
+        Ok(())
     }
 
     /// The rows' own documents that nobody has touched.

@@ -100,6 +100,8 @@ pub async fn rollback(
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+            // With the last chunk: without any line of it, nobody would find the run again to end its rollback.
+            finish(&mut transaction, result.run).await.map_err(failed)?;
             failpoint::reach("postgres.rollback.commit")?;
             transaction.commit().await.map_err(failed)?;
             failpoint::reach("postgres.rollback.committed")?;
@@ -107,21 +109,28 @@ pub async fn rollback(
             advance(taken);
         }
     }
-    sqlx::query("update v1v2.runs set state = 'rolled_back' where no = $1")
-        .bind(result.run)
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
+    // A run without lines has no last chunk.
+    finish(connection, result.run).await.map_err(failed)?;
+    failpoint::reach("postgres.rollback.done")?;
+    Ok(result)
+}
+
+/// What remains to be done once the run's last line is gone; nothing before.
+async fn finish(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
+    sqlx::query(
+        "update v1v2.runs set state = 'rolled_back' where no = $1 \
+         and not exists (select from v1v2.ledger where run = $1)",
+    )
+    .bind(run)
+    .execute(&mut *connection)
+    .await?;
     failpoint::reach("postgres.rollback.marked")?;
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")
         .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
+        .await?;
     failpoint::reach("postgres.rollback.forgetting")?;
-    structure::forget(connection).await.map_err(failed)?;
-    failpoint::reach("postgres.rollback.done")?;
-    Ok(result)
+    structure::forget(connection).await
 }
 
 /// Removes one write's rows of the chunk that nobody has touched, and lists the others.
