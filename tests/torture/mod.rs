@@ -101,7 +101,9 @@ impl Bed {
         let [migrated, taken_back] = &self.goals;
         let goal = if command == Command::Migrate { migrated } else { taken_back };
         assert_eq!(&v2.state(command), goal, "{what}");
-        assert_eq!(v2.owed(), 0, "{what}: indexes that are not back, or locks");
+        // A rollback that only lost its answer is not run again to the end, so the dead one's mark stays for the next holder.
+        let marks = u64::from(command == Command::Rollback);
+        assert!(v2.owed() <= marks, "{what}: indexes that are not back, or locks");
     }
 }
 
