@@ -1,5 +1,5 @@
 # Names for what people do most; the work is in scripts/.
-.PHONY: help demo test lint bench services clean-services
+.PHONY: help demo test lint bench torture services clean-services
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,10 @@ test: ## Format, lints, all tests, docs, on throw-away databases (what CI runs)
 lint: ## Format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --features failpoints -- -D warnings
+
+torture: ## Kill the program N times at random moments (N=2000), and try each fail point; SEED=… repeats
+	@scripts/torture.sh
 
 bench: ## Benchmarks, on throw-away databases that wait for the disk (TARGET=mongodb: into MongoDB)
 	@scripts/bench.sh

@@ -27,3 +27,5 @@ mod setup;
 mod support;
 #[cfg(test)]
 mod support_works;
+#[cfg(test)]
+mod torture;

@@ -26,6 +26,7 @@ pub use summary::{EntitySummary, Estimate, RejectedRow, Summary};
 use crate::census::Census;
 use crate::connect::{self, Side};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::migrator::{EntityIds, Lookups, Phones, References};
 use crate::password::HashPool;
 use crate::plan::{Entity, Plan};
@@ -155,6 +156,7 @@ pub async fn migrate(
     let selected = select(&plan, options.entities.as_deref(), "--entities")?;
     let v1 = connect::postgres(Side::V1, &settings).await?;
     let mut snapshot = Snapshot::of_locked_tables(v1, &settings, &plan).await?;
+    failpoint::reach("v1.snapshot")?;
     let job = Job { settings, plan, options, observer, stop, target, selected, compares: false };
     let mut summary = if job.options.dry_run {
         dry_run(&job, &mut snapshot).await?
@@ -221,6 +223,7 @@ async fn run(job: &Job<'_>, snapshot: &mut Snapshot) -> Result<Summary> {
             return Err(error);
         }
     };
+    failpoint::reach("run.prepared")?;
     let mut lock = held.begin(&record).await?;
     let id = lock.run().id.to_string();
     match carry(job, snapshot, prepared, Goal::Real(&mut *lock)).await {
@@ -352,7 +355,9 @@ async fn carry(
     let sinks = match &mut goal {
         Goal::Real(lock) => {
             let run = lock.run();
+            failpoint::reach("run.begun")?;
             control.keep_entities(&new_entities, run.number).await?;
+            failpoint::reach("run.entities")?;
             control.keep_structure(&job.selected(), job.options.accept_changes).await?;
             if job.makes_passwords() {
                 passwords = Some(prepare::hash_pool(settings, &mut *control).await?);
@@ -360,6 +365,7 @@ async fn carry(
             if settings.bulk {
                 lock.begin_bulk(plan).await?;
             }
+            failpoint::reach("run.ready")?;
             (0..settings.writers.max(1)).map(|number| Sink::Real(target.writer(plan, run, number))).collect()
         }
         Goal::Trial => {
@@ -404,6 +410,7 @@ async fn carry(
         (Ok(trial), Ok(())) => trial,
     };
 
+    failpoint::reach("run.carried")?;
     if let Goal::Real(lock) = &mut goal
         && !job.stop.asked()
     {
@@ -419,6 +426,7 @@ async fn carry(
             tracing::info!(restored, "foreign keys and indexes are back");
         }
     }
+    failpoint::reach("run.ending")?;
     let mut summary = shared.summary.finish();
     summary.interrupted = job.stop.asked();
     Ok((summary, trial))

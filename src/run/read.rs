@@ -10,6 +10,7 @@ use super::summary::Found;
 use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::ledger::{Beside, Gone, Outcome};
 use crate::password::{self, Batch as Passwords};
 use crate::row::Rows;
@@ -79,6 +80,7 @@ pub(super) async fn all(
             _ => {
                 let source = &definition.source;
                 let lines = control.ledger(&definition.name, source.key_kind).await?;
+                failpoint::reach("read.ledger")?;
                 Some(Beside::open(lines, source.key_kind).await?)
             }
         };
@@ -144,6 +146,7 @@ struct Reader<'r> {
 impl Reader<'_> {
     /// Takes one line of COPY text; `false` when the user asked to stop.
     async fn take(&mut self, line: &[u8]) -> Result<bool> {
+        failpoint::reach("read.row")?;
         let entity = &self.shared.plan.entities[self.entity];
         if !self.chunk.rows.push(line) {
             return Err(broken("V1 sent a row with another number of columns"));
@@ -182,6 +185,7 @@ impl Reader<'_> {
             Some(beside) => beside.find(&key, &mut self.gone).await?,
             None => None,
         };
+        failpoint::reach("read.beside")?;
         let (levels, pass) = self.pass;
         self.read += 1;
         if !levels.takes(pass, self.read - 1) {
@@ -294,6 +298,7 @@ impl Reader<'_> {
             let keys = self.gone.keys.take().unwrap_or_default();
             self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner)[entity] = keys;
         }
+        failpoint::reach("read.entity")?;
         self.shared.summary.read(entity, self.found);
         let (levels, pass) = self.pass;
         if pass + 1 == levels.count() {
@@ -324,6 +329,7 @@ impl Reader<'_> {
             chunk.passwords = Some((rows, pool.submit(jobs)));
         }
         self.shared.gate.sent(chunk.phase);
+        failpoint::reach("read.chunk")?;
         match self.sender.send(chunk).await {
             // The writers are gone after a failure, which they report, or because the user asked to stop.
             Err(_) if !self.shared.stop.asked() => Err(Error::failed("the writers have stopped")),

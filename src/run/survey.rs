@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::broken;
 use crate::census::{Census, Contact, EmailClaim, Existing, Outcome, People, PhoneClaim, Rules, Survey};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::identity::{email, phone};
 use crate::migrator::{EntityIds, Phones};
 use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
@@ -77,6 +78,7 @@ pub(super) async fn take(
         }
         snapshot
             .read_begun(this, &entity.source, Some(&names), None, async |line| {
+                failpoint::reach("census.row")?;
                 people
                     .take(line, |person| add(&mut survey, &mut surveyed.phones, index, &person, &joined))
                     .await?;
@@ -118,6 +120,7 @@ pub(super) async fn take(
             }
         }
     }
+    failpoint::reach("census.read")?;
     let census = close_look.decide()?;
     for of in stored.chunk_by(|(a, ..), (b, ..)| a == b) {
         let mut cursor = census.cursor(of[0].0);

@@ -12,6 +12,7 @@ use super::read::Chunk;
 use super::{Shared, Sink, broken};
 use crate::census::{Census, Decision, Outcome as Decided};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::ledger::{Line, Outcome, Reject};
 use crate::migrator::{Account, Context, Definition, Migrator, Note, Person, Records};
 use crate::password::Job;
@@ -125,11 +126,14 @@ async fn write(
             receiver.lock().await.close();
             break;
         };
+        failpoint::reach("write.ready")?;
         hash_unforeseen(shared, &chunk, &mut passwords).await?;
+        failpoint::reach("write.passwords")?;
         let decisions = std::mem::take(&mut chunk.decisions);
         let records = std::mem::take(&mut spare);
         // Some 50 ms of work in the open: a writer's task has its thread to itself.
         let mut batch = convert(shared, chunk, &decisions, &passwords, records);
+        failpoint::reach("write.converted")?;
         match &mut sink {
             Sink::Real(writer) => writer.commit(&mut batch).await?,
             // What a change would do is told as far as converting the row can tell.
@@ -140,7 +144,9 @@ async fn write(
                 shared.summary.differ(&batch, differences);
             }
         }
+        failpoint::reach("write.acknowledged")?;
         remember(shared, &batch, &decisions);
+        failpoint::reach("write.remembered")?;
         shared.gate.done(phase);
         stop_if_too_many_are_rejected(shared)?;
         spare = batch.records;

@@ -44,3 +44,20 @@ fn only_the_named_run_goes() {
     job.run(&["rollback", "--force", "--run", &second]).expect(5);
     job.run(&["rollback", "--force", "--run", "01890000-0000-7000-8000-000000000000"]).expect(2);
 }
+
+/// Rows that were written beside one that V2 refused are ours like all others.
+#[test]
+fn rows_beside_a_refused_one_are_taken_back_too() {
+    let job = Job::new(200, &[]);
+    let refused = job.v1.one("select \"admissionNo\" from \"Student\" order by id offset 20 limit 1");
+    job.v2.execute(&format!(
+        "alter table \"Student\" add constraint not_this_one check (\"admissionNo\" <> '{refused}')"
+    ));
+    job.migrate(&[], 3);
+    assert!(job.v2.count("\"Student\"") > 50);
+    let rolled_back = job.run(&["rollback", "--force"]).expect(0);
+    assert!(!rolled_back.stdout.contains("edited since"), "{}", rolled_back.stdout);
+    for table in ["\"User\"", "\"UserRole\"", "\"Student\"", "\"School\"", "v1v2.ledger"] {
+        assert_eq!(job.v2.count(table), 0, "{table}");
+    }
+}

@@ -48,11 +48,20 @@ impl Database {
 
     /// An empty database on any server; the URL is that of a superuser.
     pub fn on(server: &str) -> Self {
+        Self::made(server, "template1")
+    }
+
+    /// A copy of this one, beside it. Nobody may be connected to it meanwhile.
+    pub fn copy(&self) -> Self {
+        Self::made(&self.server, &self.name)
+    }
+
+    fn made(server: &str, template: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         drop_leftovers();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{}_{number}", *PREFIX, std::process::id());
-        execute(server, &format!("create database {name}"));
+        execute(server, &format!("create database {name} template {template}"));
         Self { server: server.to_owned(), url: url_of(server, &name), name }
     }
 

@@ -40,6 +40,36 @@ impl MongoDatabase {
         Self { name: name.to_owned(), url, client }
     }
 
+    /// A copy of this one, beside it: collections with their options, documents and indexes.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        let (from, to) = (self.handle(), copy.handle());
+        let copying = wait_for(async move {
+            let list: Vec<Document> =
+                from.run_cursor_command(doc! { "listCollections": 1 }).await?.try_collect().await?;
+            for of in list {
+                let name = of.get_str("name").unwrap();
+                let mut create = doc! { "create": name };
+                create.extend(of.get_document("options").cloned().unwrap_or_default());
+                to.run_command(create).await?;
+                let indexes = from.run_cursor_command(doc! { "listIndexes": name }).await?;
+                let mut indexes: Vec<Document> = indexes.try_collect().await?;
+                indexes.retain(|index| index.get_str("name").unwrap() != "_id_");
+                if !indexes.is_empty() {
+                    to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await?;
+                }
+                let documents = from.collection::<Document>(name).find(doc! {}).await?;
+                let documents: Vec<Document> = documents.try_collect().await?;
+                if !documents.is_empty() {
+                    to.collection::<Document>(name).insert_many(documents).await?;
+                }
+            }
+            mongodb::error::Result::Ok(())
+        });
+        copying.unwrap();
+        copy
+    }
+
     /// The URL, for the program and for connections of the test's own.
     pub fn url(&self) -> &str {
         &self.url

@@ -67,15 +67,21 @@ impl Project {
 
     /// Runs the program to its end, with a text on its standard input.
     pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
-        self.start(arguments, Some(input)).wait()
+        self.start(arguments, Some(input), &[]).wait()
+    }
+
+    /// Runs the program to its end, with one more environment variable.
+    #[cfg(feature = "failpoints")]
+    pub fn run_with(&self, arguments: &[&str], name: &str, value: &str) -> Outcome {
+        self.start(arguments, None, &[(name, value)]).wait()
     }
 
     /// Starts the program and returns at once.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
-        self.start(arguments, None)
+        self.start(arguments, None, &[])
     }
 
-    fn start(&self, arguments: &[&str], input: Option<&str>) -> Running {
+    fn start(&self, arguments: &[&str], input: Option<&str>, env: &[(&str, &str)]) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_v1v2"))
             .args(arguments)
             .env_clear()
@@ -83,6 +89,7 @@ impl Project {
             .env("HOME", self.path())
             .env("TMPDIR", self.path())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(env.iter().copied())
             .current_dir(self.path())
             .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())

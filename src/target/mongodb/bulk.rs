@@ -15,6 +15,7 @@ use mongodb::bson::{Bson, Document, doc};
 use super::session::{CONFLICTS, DROPPED, LEDGER, Shared, at, id_text, raw};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::Plan;
 use crate::target::Told;
 
@@ -53,12 +54,14 @@ pub async fn begin(shared: &Shared, database: &Database, plan: &Plan, run: i32) 
                 .map_err(failed)?;
             gone.push(index_name);
         }
+        failpoint::reach("mongodb.bulk.noted")?;
         if !gone.is_empty() {
             database
                 .run_command(doc! { "dropIndexes": name, "index": gone })
                 .await
                 .map_err(|error| shared.failed(&error).help("`--no-bulk` loads with all indexes in place"))?;
         }
+        failpoint::reach("mongodb.bulk.dropped")?;
     }
     Ok(())
 }
@@ -118,6 +121,7 @@ async fn build(
 ) -> Result<()> {
     let definitions: Vec<Bson> = owed.iter().filter_map(|index| index.get("definition").cloned()).collect();
     owed.iter().for_each(|index| each(&format!("{collection}.{}", text(index, "name"))));
+    failpoint::reach("mongodb.restore.before")?;
     let built =
         database.run_command(doc! { "createIndexes": collection, "indexes": definitions.clone() }).await;
     if let Err(error) = built {
@@ -139,6 +143,7 @@ async fn build(
             told.help("repair the documents, then run `v1v2 repair`; `v1v2 status` lists what is missing")
         );
     }
+    failpoint::reach("mongodb.restore.after")?;
     let ids: Vec<Bson> = owed.iter().filter_map(|index| index.get("_id").cloned()).collect();
     database
         .collection::<Document>(DROPPED)

@@ -25,6 +25,7 @@ use super::{bulk, rollback};
 use crate::connect::{self, MongoDb};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::{BsonKind, Plan};
 use crate::settings::OnEdited;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
@@ -95,9 +96,11 @@ impl Held {
                 break;
             }
         }
+        failpoint::reach("mongodb.lock.taken")?;
         end_sessions(&connection, &lock).await;
         // From here on no transaction of an earlier holder can commit; one that is under way is waited for.
         lock.delete_many(doc! { "_id": { "$regex": "^writer-" } }).await.map_err(failed)?;
+        failpoint::reach("mongodb.lock.fenced")?;
         let heart = tokio::spawn(beat(lock.clone(), application));
         Ok(Self { shared: shared.clone(), connection, id, heart })
     }
@@ -314,18 +317,21 @@ impl target::Held for Held {
             document.insert("sourceDatabase", database);
         }
         runs.insert_one(document).await.map_err(failed)?;
+        failpoint::reach("mongodb.run.recorded")?;
         let lock = self.database().collection::<Document>(LOCK);
         // Fences first: whoever takes over removes them after it has marked the lock as its own, so if the mark below is
         // ours, fences that stood before it are either there or gone for good.
         let writers = shared.settings.writers.max(1);
         let fences = (0..writers).map(|writer| doc! { "_id": fence(writer), "run": number, "chunks": 0_i64 });
         lock.insert_many(fences).await.map_err(failed)?;
+        failpoint::reach("mongodb.run.fences")?;
         let ours = doc! { "_id": "run", "application": application(self.id) };
         let marked = lock.update_one(ours, doc! { "$set": { "run": number } }).await.map_err(failed)?;
         if marked.matched_count != 1 {
             lock.delete_many(doc! { "run": number, "_id": { "$ne": "run" } }).await.map_err(failed)?;
             return Err(lost(&shared.place));
         }
+        failpoint::reach("mongodb.run.marked")?;
         Ok(Box::new(RunLock { held: *self, run }))
     }
 }
@@ -368,6 +374,7 @@ impl target::RunLock for RunLock {
     ) -> Result<()> {
         let held = &self.held;
         let failed = |error: mongodb::error::Error| held.shared.failed(&error);
+        failpoint::reach("mongodb.end.before")?;
         let counts = mongodb::bson::serialize_to_bson(counts).unwrap_or(Bson::Null);
         let mut ended = doc! {
             "finishedAt": Bson::DateTime(mongodb::bson::DateTime::now()), "state": state.as_str(), "counts": counts,
@@ -380,9 +387,13 @@ impl target::RunLock for RunLock {
             .update_one(doc! { "no": self.run.number }, doc! { "$set": ended })
             .await
             .map_err(failed)?;
+        failpoint::reach("mongodb.end.recorded")?;
         let lock = held.database().collection::<Document>(LOCK);
         lock.delete_many(doc! { "run": self.run.number, "_id": { "$ne": "run" } }).await.map_err(failed)?;
+        failpoint::reach("mongodb.end.fences")?;
         let ours = doc! { "_id": "run", "application": application(held.id) };
-        lock.delete_one(ours).await.map(drop).map_err(failed)
+        lock.delete_one(ours).await.map(drop).map_err(failed)?;
+        failpoint::reach("mongodb.end.after")?;
+        Ok(())
     }
 }

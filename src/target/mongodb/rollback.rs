@@ -28,6 +28,7 @@ use super::shape::{Shape, shapes};
 use super::writer::{ATTEMPTS, backoff};
 use crate::connect::{MongoDb, transaction_options};
 use crate::error::{Class, Error, Result, classify_mongodb};
+use crate::failpoint::{self, Injected};
 use crate::ledger::Outcome;
 use crate::plan::{AccountField, Entity, Fill, Plan};
 use crate::target::{RolledBack, RunName};
@@ -114,6 +115,7 @@ pub async fn rollback(
             let Some(last) = lines.last() else { break };
             below = bson_at(last, "_id.k").unwrap_or(Bson::MinKey);
             let taken = chunk.transaction(&mut session, &lines).await?;
+            failpoint::reach("mongodb.rollback.committed")?;
             taken.removed.iter().for_each(|(collection, count)| result.removed(collection, *count));
             result.kept.extend(taken.kept);
             result.lines += lines.len() as u64;
@@ -126,11 +128,13 @@ pub async fn rollback(
         .update_one(doc! { "no": run.number }, doc! { "$set": { "state": "rolled_back" } })
         .await
         .map_err(failed)?;
+    failpoint::reach("mongodb.rollback.marked")?;
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
         database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
     }
     super::structure::forget(database).await.map_err(failed)?;
+    failpoint::reach("mongodb.rollback.done")?;
     Ok(result)
 }
 
@@ -144,6 +148,12 @@ enum Fault {
 impl From<mongodb::error::Error> for Fault {
     fn from(error: mongodb::error::Error) -> Self {
         Self::Driver(error)
+    }
+}
+
+impl From<Injected> for Fault {
+    fn from(injected: Injected) -> Self {
+        Self::Driver(injected.into())
     }
 }
 
@@ -233,15 +243,18 @@ impl Chunk<'_> {
         if passed.matched_count != 1 {
             return Err(Fault::Lost);
         }
+        failpoint::reach("mongodb.rollback.begun")?;
         let mut taken = Taken::default();
         for (number, shape) in self.shapes.iter().enumerate().rev() {
             if shape.growing.is_empty() {
                 self.take_documents(session, lines, (number, shape), &mut taken).await?;
+                failpoint::reach("mongodb.rollback.documents")?;
             }
         }
         for (number, shape) in self.shapes.iter().enumerate().rev() {
             if !shape.growing.is_empty() {
                 self.take_accounts(session, lines, (number, shape), &mut taken).await?;
+                failpoint::reach("mongodb.rollback.accounts")?;
             }
         }
         let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id")).collect();
@@ -258,7 +271,28 @@ impl Chunk<'_> {
             };
             self.delete(session, CONFLICTS, range).await?;
         }
+        self.finish(session).await?;
+        failpoint::reach("mongodb.rollback.commit")?;
         Ok(taken)
+    }
+
+    /// What remains to be done once the run's last line is gone, in the same transaction: without any line of it, nobody
+    /// would find the run again to end its rollback.
+    async fn finish(&self, session: &mut ClientSession) -> Driver<()> {
+        let ledger = raw(self.database, LEDGER);
+        let ours = doc! { "run": self.run.number };
+        if ledger.find_one(ours).session(&mut *session).await?.is_some() {
+            return Ok(());
+        }
+        self.database
+            .collection::<Document>(RUNS)
+            .update_one(doc! { "no": self.run.number }, doc! { "$set": { "state": "rolled_back" } })
+            .session(&mut *session)
+            .await?;
+        if ledger.find_one(doc! {}).session(&mut *session).await?.is_none() {
+            self.delete(session, ENTITIES, doc! {}).await?;
+        }
+        Ok(())
     }
 
     /// The rows' own documents that nobody has touched.

@@ -20,6 +20,7 @@ use crate::error::mongodb::{
     DUPLICATE_KEY, Duplicate, INVALID_DOCUMENT, WRITE_CONFLICT, is_row, is_too_large, mongodb_code,
 };
 use crate::error::{Class, Error, classify_mongodb};
+use crate::failpoint::{self, Injected};
 use crate::ledger::Reject;
 use crate::plan::Plan;
 use crate::target::Batch;
@@ -47,6 +48,12 @@ pub enum Failure {
     Unknown(Error),
     /// Stop.
     Fatal(Error),
+}
+
+impl From<Injected> for Failure {
+    fn from(injected: Injected) -> Self {
+        failure("V2", &injected.into())
+    }
 }
 
 /// One transaction under way.
@@ -89,12 +96,15 @@ impl Transaction<'_> {
 
     /// Writes what the rows became.
     pub async fn records(&mut self, documents: &Documents) -> Result<(), Failure> {
+        failpoint::reach("mongodb.fenced")?;
         for inserts in &documents.inserts {
             let documents: Vec<_> = inserts.iter().map(|of| (of.row, of.document)).collect();
             self.insert(&inserts.collection, &documents).await?;
+            failpoint::reach("mongodb.inserted")?;
         }
         for pushes in documents.pushes.iter().filter(|pushes| !pushes.is_empty()) {
             self.push(pushes).await?;
+            failpoint::reach("mongodb.pushed")?;
         }
         Ok(())
     }
@@ -218,6 +228,7 @@ impl Transaction<'_> {
         part: &Range<u32>,
         documents: &Documents,
     ) -> Result<(), Failure> {
+        failpoint::reach("mongodb.ledger.before")?;
         let entity = &plan.entities[batch.entity];
         let shape = shape(plan, entity);
         if batch.again {
@@ -242,6 +253,7 @@ impl Transaction<'_> {
             }
             other => other,
         })?;
+        failpoint::reach("mongodb.ledger.lines")?;
         let notes = batch.records.notes.iter().filter(|note| part.contains(&note.row));
         let conflicts: Vec<_> = notes
             .map(|note| (note.row, shape.conflict(self.run, &batch.lines[note.row as usize].key, note)))
@@ -277,9 +289,13 @@ impl Transaction<'_> {
 
     /// Commits it; an unanswered commit is repeated, and it alone.
     pub async fn commit(&mut self) -> Result<(), Failure> {
+        failpoint::reach("mongodb.commit.before")?;
         let mut attempt = 0;
         loop {
-            let Err(error) = self.session.commit_transaction().await else { return Ok(()) };
+            let Err(error) = self.session.commit_transaction().await else {
+                // As if nobody had answered.
+                return failpoint::reach("mongodb.commit.after").map_err(|of| Failure::Unknown(of.into()));
+            };
             let unknown = error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
             if !unknown {
                 return Err(failure(self.place, &error));

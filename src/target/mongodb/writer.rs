@@ -25,6 +25,7 @@ use super::lock;
 use super::session::{LEDGER, Shared, raw};
 use super::transaction::{Failure, Transaction};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::Plan;
 use crate::target::{self, Batch};
 
@@ -166,6 +167,7 @@ impl Writer {
             real: self.ending != Ending::Abort,
         };
         transaction.begin().await?;
+        failpoint::reach("mongodb.begun")?;
         if let Ending::Commit(fence) = self.ending {
             transaction.pass_fence(fence).await?;
         }

@@ -17,6 +17,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use super::table;
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::{AccountField, Fill, KeyFrom, Plan, Policy, TableName, When};
 use crate::settings::Settings;
 use crate::source::quoted;
@@ -86,6 +87,7 @@ pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run:
             .execute(&mut *transaction)
             .await
             .map_err(|error| Error::database(place, &error))?;
+            failpoint::reach("postgres.bulk.drop")?;
             let sql = match kind.as_str() {
                 "index" => format!("drop index {}.{}", quoted(&name.schema), quoted(&object)),
                 _ => format!("alter table {} drop constraint {}", table(name), quoted(&object)),
@@ -98,7 +100,9 @@ pub async fn begin(connection: &mut PgConnection, plan: &Plan, place: &str, run:
             count += 1;
         }
     }
+    failpoint::reach("postgres.bulk.commit")?;
     transaction.commit().await.map_err(|error| Error::database(place, &error))?;
+    failpoint::reach("postgres.bulk.dropped")?;
     Ok(count)
 }
 
@@ -229,6 +233,7 @@ pub async fn restore(settings: &Settings, place: &str, each: &Told<'_>) -> Resul
     })
     .await?;
     for object in &foreign_keys {
+        failpoint::reach("postgres.restore.foreign_key")?;
         let not_valid = if object.definition.ends_with("NOT VALID") { "" } else { " not valid" };
         let sql = format!(
             "do $restore$ begin if not exists (select from pg_constraint where conname = {name} \
@@ -274,6 +279,7 @@ async fn side_by_side(
         let mut connection = connect::another(Side::V2, settings).await?;
         while let Some(object) = next() {
             each(&object.name);
+            failpoint::reach("postgres.restore.before")?;
             let sql = format!(
                 "begin; set local maintenance_work_mem = '128MB'; {}; delete from v1v2.dropped where no = {}; commit",
                 sql_of(&object),
@@ -286,6 +292,7 @@ async fn side_by_side(
                 Error::failed(format!("{what}: {reason}"))
                     .help("repair the rows, then run `v1v2 repair`; `v1v2 status` lists what is missing")
             })?;
+            failpoint::reach("postgres.restore.after")?;
         }
         connection.close().await.map_err(|error| Error::database(place, &error))
     };

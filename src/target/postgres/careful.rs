@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::writer::{Failure, Writer, insert_sql};
 use crate::connect::answered;
 use crate::error::{Class, classify};
+use crate::failpoint;
 use crate::ledger::Reject;
 use crate::plan::{Plan, Write};
 use crate::row::Row;
@@ -46,7 +47,9 @@ pub(super) async fn insert_what_fits(
     suspect: Option<u32>,
 ) -> sqlx::Result<()> {
     let writes = &plan.entities[batch.entity].writes;
+    let all = rows.start..=rows.end.saturating_sub(1);
     let rows: Vec<u32> = rows.clone().filter(|&row| !batch.is_rejected(row)).collect();
+    execute(connection, patience, "savepoint chunk").await?;
     // Parts are inserted in order, so of two rows that exclude each other the first one stays.
     let mut parts = Vec::new();
     match suspect.and_then(|row| rows.binary_search(&row).ok()) {
@@ -56,6 +59,7 @@ pub(super) async fn insert_what_fits(
     while let Some(part) = parts.pop() {
         let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
         execute(connection, patience, "savepoint part").await?;
+        failpoint::reach("postgres.careful.part")?;
         let inserted = insert(connection, patience, writes, batch, *first..=*last).await;
         match inserted {
             Ok(()) => execute(connection, patience, "release savepoint part").await?,
@@ -71,7 +75,10 @@ pub(super) async fn insert_what_fits(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    // Now that it is known who is refused, the others are written once more without savepoints: a row's `xmin` would be
+    // that of its savepoint, and rollback would take it for a row that somebody has edited since.
+    execute(connection, patience, "rollback to savepoint chunk; release savepoint chunk").await?;
+    insert(connection, patience, writes, batch, all).await
 }
 
 async fn execute(connection: &mut PgConnection, patience: Duration, sql: &'static str) -> sqlx::Result<()> {

@@ -8,6 +8,7 @@ use super::link::{self, Session};
 use super::writer::backoff;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::settings::Settings;
 use crate::target::State;
 
@@ -65,6 +66,7 @@ impl End<'_> {
     }
 
     async fn try_over(&self, connection: &mut PgConnection, patience: Duration) -> sqlx::Result<bool> {
+        failpoint::reach("postgres.end.before")?;
         // The second half of the answer: an earlier try may have done it, and its answer was lost.
         let recorded = sqlx::query_scalar(
             "with freed as (delete from v1v2.lock where run = $1 returning run), \
@@ -76,6 +78,8 @@ impl End<'_> {
         .bind(self.state.as_str())
         .bind(self.error)
         .bind(&self.counts);
-        answered(patience, recorded.fetch_one(connection)).await
+        let recorded = answered(patience, recorded.fetch_one(connection)).await;
+        failpoint::reach("postgres.end.after")?;
+        recorded
     }
 }

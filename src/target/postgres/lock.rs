@@ -15,6 +15,7 @@ use super::link::{self, Session};
 use super::{bulk, prune, rollback};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::ledger::literal;
 use crate::plan::Plan;
 use crate::settings::{OnEdited, Settings};
@@ -53,7 +54,9 @@ impl Held {
         if !locked {
             return Err(held(&mut connection, place).await?);
         }
+        failpoint::reach("postgres.lock.taken")?;
         fence_off(&mut connection, place).await?;
+        failpoint::reach("postgres.lock.fenced")?;
         let session = link::session(&mut connection, settings.patience()).await.map_err(failed)?;
         Ok(Self { connection, place: place.to_owned(), settings: settings.clone(), session })
     }
@@ -96,6 +99,7 @@ impl target::Held for Held {
         .fetch_one(&mut self.connection)
         .await
         .map_err(failed)?;
+        failpoint::reach("postgres.run.recorded")?;
         Ok(Box::new(RunLock { held: *self, run: RunName { number, id } }))
     }
 }

@@ -10,6 +10,7 @@ use super::rollback::{belongs_by, refers_to_itself};
 use super::table;
 use crate::connect::answered;
 use crate::error::{Class, Error, Result, classify};
+use crate::failpoint;
 use crate::ledger::literal;
 use crate::plan::{Entity, Plan, When, Write};
 use crate::settings::OnEdited;
@@ -53,7 +54,9 @@ pub async fn prune(
         }
         let mut session = Session { connection: &mut transaction, patience, run, entity, how: How::Removed };
         let done = session.prune(keys, on_edited).await.map_err(failed)?;
+        failpoint::reach("postgres.prune.commit")?;
         transaction.commit().await.map_err(failed)?;
+        failpoint::reach("postgres.pruned")?;
         pruned.removed += done.removed;
         pruned.edited += done.edited;
         pruned.refused += done.refused;

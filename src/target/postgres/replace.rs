@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::rollback::{belongs_by, refers_to_itself};
+use super::rollback::{belongs_by, finish, refers_to_itself};
 use super::table;
 use crate::connect::answered;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::{AccountField, Entity, Fill, Plan, TableName, When, Write};
 use crate::source::quoted;
 use crate::target::{RolledBack, RunName};
@@ -165,7 +166,11 @@ pub async fn restore(
                     records(&mut transaction, entity, write, run, how, result).await.map_err(failed)?;
                 }
                 bookkeeping(&mut transaction, entity, run, how).await.map_err(failed)?;
+                // A run that only changed and removed has no other last chunk.
+                finish(&mut transaction, run).await.map_err(failed)?;
+                failpoint::reach("postgres.restore.rows")?;
                 transaction.commit().await.map_err(failed)?;
+                failpoint::reach("postgres.restored")?;
                 result.lines += keys;
                 advance(keys);
             }

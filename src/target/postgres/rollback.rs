@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
 use super::{replace, structure, table};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
 use crate::source::quoted;
 use crate::target::{RolledBack, RunName};
@@ -93,9 +94,11 @@ pub async fn rollback(
                 transaction.rollback().await.map_err(failed)?;
                 break;
             }
+            failpoint::reach("postgres.rollback.begun")?;
             sqlx::raw_sql("analyze taken").execute(&mut *transaction).await.map_err(failed)?;
             for write in entity.writes.iter().rev() {
                 take_back(&mut transaction, entity, write, &mut result, place).await?;
+                failpoint::reach("postgres.rollback.table")?;
             }
             sqlx::query(
                 "with gone as (delete from v1v2.conflicts c using taken t where c.entity = $1 and c.key = t.key) \
@@ -105,23 +108,37 @@ pub async fn rollback(
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+            // With the last chunk: without any line of it, nobody would find the run again to end its rollback.
+            finish(&mut transaction, result.run).await.map_err(failed)?;
+            failpoint::reach("postgres.rollback.commit")?;
             transaction.commit().await.map_err(failed)?;
+            failpoint::reach("postgres.rollback.committed")?;
             result.lines += taken;
             advance(taken);
         }
     }
-    sqlx::query("update v1v2.runs set state = 'rolled_back' where no = $1")
-        .bind(result.run)
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
+    // A run without lines has no last chunk.
+    finish(connection, result.run).await.map_err(failed)?;
+    failpoint::reach("postgres.rollback.done")?;
+    Ok(result)
+}
+
+/// What remains to be done once the run's last line is gone; nothing before.
+pub(super) async fn finish(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
+    sqlx::query(
+        "update v1v2.runs set state = 'rolled_back' where no = $1 \
+         and not exists (select from v1v2.ledger where run = $1) and not exists (select from v1v2.replaced where run = $1)",
+    )
+    .bind(run)
+    .execute(&mut *connection)
+    .await?;
+    failpoint::reach("postgres.rollback.marked")?;
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")
         .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
-    structure::forget(connection).await.map_err(failed)?;
-    Ok(result)
+        .await?;
+    failpoint::reach("postgres.rollback.forgetting")?;
+    structure::forget(connection).await
 }
 
 /// Whether rows of the entity refer to rows of the same one.

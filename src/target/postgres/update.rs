@@ -20,6 +20,7 @@ use super::table;
 use super::writer::{Failure, Writer, insert_sql};
 use crate::connect::answered;
 use crate::error::{Class, classify};
+use crate::failpoint;
 use crate::ledger::{Outcome, Reject};
 use crate::migrator::Note;
 use crate::plan::{When, Write};
@@ -58,6 +59,7 @@ impl Writer {
         let connection = self.link.get().await?;
         let mut session = Session { connection, patience, run, entity, how: How::Changed };
         let written = session.bookkeeping(batch, rows, txid).await;
+        let written = written.and_then(|()| Ok(failpoint::reach("postgres.update.ledger")?));
         written.map_err(|error| self.failure(&error, None))?;
         self.commit_transaction(txid).await
     }
@@ -157,6 +159,7 @@ impl Session<'_> {
                 }
                 None => continue,
             };
+            failpoint::reach("postgres.update.table")?;
             for row in found {
                 edited.entry(row).or_default().insert(write.table.name.clone());
             }

@@ -25,6 +25,7 @@ use super::link::Link;
 use super::{readback, table};
 use crate::connect::answered;
 use crate::error::{Class, Error, Result, classify, is_cancelled};
+use crate::failpoint::{self, Injected};
 use crate::ledger;
 use crate::plan::{Plan, Write};
 use crate::row::Lines;
@@ -62,6 +63,17 @@ pub(super) enum Failure {
     TooSlow(Error),
     /// Stop.
     Fatal(Error),
+}
+
+impl From<Injected> for Failure {
+    fn from(injected: Injected) -> Self {
+        let error = sqlx::Error::from(injected);
+        let described = Error::database("V2", &error);
+        match classify(&error) {
+            Class::Transient => Self::Transient(described, None),
+            _ => Self::Fatal(described),
+        }
+    }
 }
 
 /// Rows of a chunk that one transaction writes.
@@ -179,6 +191,7 @@ impl Writer {
 
     async fn copy(&mut self, batch: &mut Batch, rows: &Range<u32>) -> Result<(), Failure> {
         let txid = self.begin().await?;
+        failpoint::reach("postgres.begun")?;
         let plan = self.plan.clone();
         let entity = &plan.entities[batch.entity];
         for (write, lines) in entity.writes.iter().zip(&batch.records.writes) {
@@ -189,11 +202,13 @@ impl Writer {
             let columns: Vec<_> = write.columns.iter().map(|column| quoted(&column.name)).collect();
             let sql = format!("copy {} ({}) from stdin", table(&write.table), columns.join(", "));
             let patience = self.patience;
+            failpoint::reach("postgres.copy.before")?;
             let copied = copy_in(self.link.get().await?, patience, &sql, bytes, count).await;
             copied.map_err(|error| match classify(&error) {
                 Class::Row => Failure::Row(line_of(&error).and_then(|line| lines.source_row(first + line))),
                 _ => self.failure(&error, None),
             })?;
+            failpoint::reach("postgres.copy.after")?;
         }
         self.read_back(batch, rows).await?;
         self.write_ledger(batch, rows, txid).await?;
@@ -233,6 +248,7 @@ impl Writer {
         rows: &Range<u32>,
         txid: i64,
     ) -> Result<(), Failure> {
+        failpoint::reach("postgres.ledger.before")?;
         let (patience, run) = (self.patience, self.run);
         let of_part = &batch.lines[rows.start as usize..rows.end as usize];
         if batch.again {
@@ -254,6 +270,7 @@ impl Writer {
         let sql = format!("copy v1v2.ledger ({}) from stdin", ledger::COLUMNS);
         let copied = copy_in(self.link.get().await?, patience, &sql, lines.bytes(), lines.len()).await;
         copied.map_err(|error| self.failure(&error, None))?;
+        failpoint::reach("postgres.ledger.lines")?;
         lines.clear();
         for note in batch.records.notes.iter().filter(|note| rows.contains(&note.row)) {
             lines.text(Some(&batch.name));
@@ -276,6 +293,7 @@ impl Writer {
     }
 
     pub(super) async fn commit_transaction(&mut self, txid: i64) -> Result<(), Failure> {
+        failpoint::reach("postgres.commit.before")?;
         let patience = self.patience;
         let ended = sqlx::raw_sql("commit").execute(self.link.get().await?);
         answered(patience, ended).await.map_err(|error| match classify(&error) {
@@ -283,6 +301,9 @@ impl Writer {
             Class::Row => Failure::Row(None),
             _ => self.failure(&error, Some(txid)),
         })?;
+        // As if nobody had answered.
+        let unanswered = |injected: Injected| self.failure(&injected.into(), Some(txid));
+        failpoint::reach("postgres.commit.after").map_err(unanswered)?;
         // COMMIT of an aborted transaction is answered without an error, but it is a rollback.
         match answered(patience, status_of(self.link.get().await?, txid)).await {
             Ok(Some(status)) if status == "committed" => Ok(()),
@@ -357,6 +378,7 @@ async fn copy_in(
     sent: usize,
 ) -> sqlx::Result<()> {
     let mut copy = answered(patience, connection.copy_in_raw(sql)).await?;
+    failpoint::reach("postgres.copy.middle")?;
     // Slices keep the server working while the rest is on its way.
     for slice in bytes.chunks(256 * 1024) {
         answered(patience, async { copy.send(slice).await.map(drop) }).await?;
