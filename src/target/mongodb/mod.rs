@@ -13,14 +13,14 @@ mod digest;
 pub mod document;
 mod json;
 mod ledger;
-mod lock;
+pub(crate) mod lock;
 mod number;
 mod overview;
 mod plain;
 mod raw;
 mod references;
 mod rollback;
-mod session;
+pub(crate) mod session;
 mod shape;
 mod transaction;
 mod trial;
@@ -36,7 +36,7 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Control, Held, Logs, RunName, Target, Told, Trial, Writer};
+use crate::target::{Control, Held, Logs, RunLock, RunName, RunRecord, Target, Told, Trial, Writer};
 
 /// A V2 in MongoDB.
 pub struct MongoDb {
@@ -47,6 +47,23 @@ impl MongoDb {
     /// The V2 of the settings. Nothing is connected yet.
     pub fn new(settings: Arc<Settings>, place: String) -> Self {
         Self { shared: Arc::new(session::Shared::new(settings, place)) }
+    }
+}
+
+impl MongoDb {
+    /// Takes the lock for a command that needs no V2 which `setup` has prepared, records the run where it can be recorded,
+    /// and sets up the fences.
+    ///
+    /// # Errors
+    /// Refused, naming the holder, if another run has it.
+    pub async fn lock(&self, record: &RunRecord) -> Result<Box<dyn RunLock>> {
+        let connection = self.shared.connection().await?;
+        if session::is_prepared(&connection.database, &self.shared.place).await? {
+            return self.hold().await?.begin(record).await;
+        }
+        let held = lock::Held::take_as(&self.shared, Some(record.command)).await?;
+        let run = RunName { number: 0, id: held.id() };
+        Ok(Box::new(held.fence(run).await?))
     }
 }
 

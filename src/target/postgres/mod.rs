@@ -7,7 +7,7 @@ mod control;
 mod counts;
 mod ending;
 mod link;
-mod lock;
+pub(crate) mod lock;
 mod overview;
 mod readback;
 mod rollback;
