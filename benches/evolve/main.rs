@@ -80,12 +80,20 @@ impl Bench {
             let ratio = |loops: Duration| loops.as_secs_f64() / step.as_secs_f64();
             println!(
                 "round {round}: step {:.2} s, loop {:.2} s ({:.1} times), loop with w: 1 {:.2} s ({:.1} times)",
-                step.as_secs_f64(), majority.as_secs_f64(), ratio(majority), one.as_secs_f64(), ratio(one),
+                step.as_secs_f64(),
+                majority.as_secs_f64(),
+                ratio(majority),
+                one.as_secs_f64(),
+                ratio(one),
             );
             usual.push(ratio(majority));
             fast.push(ratio(one));
         }
-        println!("the step beats the loop {:.1} times, the loop with w: 1 {:.1} times (medians)", median(&mut usual), median(&mut fast));
+        println!(
+            "the step beats the loop {:.1} times, the loop with w: 1 {:.1} times (medians)",
+            median(&mut usual),
+            median(&mut fast)
+        );
         Ok(())
     }
 

@@ -111,6 +111,9 @@ async fn work(
 ) -> Result<()> {
     warn_of_strangers(session);
     let list = session.plan(direction, args.to, args.force)?;
+    if list.is_empty() {
+        return Ok(());
+    }
     if !args.force {
         let names: Vec<&str> = list.iter().map(|evolution| evolution.name.as_str()).collect();
         let what = if direction == Direction::Up { "Apply" } else { "Take back" };
@@ -122,7 +125,12 @@ async fn work(
     for evolution in &list {
         tracing::info!("{} {}", direction.as_str(), evolution.name);
         let took = session.run(evolution, direction, &watch).await?;
-        context.output.line(printable(&format!("{} {} ({:.1} s)", direction.as_str(), evolution.name, took.as_secs_f64())));
+        context.output.line(printable(&format!(
+            "{} {} ({:.1} s)",
+            direction.as_str(),
+            evolution.name,
+            took.as_secs_f64()
+        )));
         done.push((evolution.name.clone(), took));
     }
     Ok(())
@@ -140,7 +148,8 @@ async fn rehearse(
         return Ok(nothing(context, session, direction));
     }
     let found = session.attempt(direction, &list).await?;
-    let entry = |(evolution, lines): (&Evolution, &Vec<String>)| json!({ "name": evolution.name, "would": lines });
+    let entry =
+        |(evolution, lines): (&Evolution, &Vec<String>)| json!({ "name": evolution.name, "would": lines });
     let would: Vec<_> = list.iter().zip(&found).map(entry).collect();
     result(context, json!({ "command": direction.as_str(), "dry_run": true, "evolutions": would }));
     for (evolution, lines) in list.iter().zip(&found) {
@@ -166,7 +175,11 @@ fn nothing(context: &Context, session: &Session, direction: Direction) -> Outcom
 
 fn warn_of_strangers(session: &Session) {
     for record in session.strangers() {
-        tracing::warn!("{} was applied, and {} does not have it", record.name, session.evolutions.folder.display());
+        tracing::warn!(
+            "{} was applied, and {} does not have it",
+            record.name,
+            session.evolutions.folder.display()
+        );
     }
 }
 
@@ -184,21 +197,29 @@ async fn status(context: &Context) -> Result<Outcome> {
         })
         .collect();
     let strangers = session.strangers();
-    rows.extend(strangers.into_iter().map(|record| Row { evolution: None, record: Some(record), edited: false }));
+    rows.extend(strangers.into_iter().map(|record| Row {
+        evolution: None,
+        record: Some(record),
+        edited: false,
+    }));
     let columns = ["evolution", "state", "when (UTC)", "who"].map(|name| (name, Align::Left));
-    let mut table = Table::new(columns.into_iter().chain([("seconds", Align::Right), ("description", Align::Left)]));
+    let mut table =
+        Table::new(columns.into_iter().chain([("seconds", Align::Right), ("description", Align::Left)]));
     let mut list = Vec::new();
     for row in &rows {
         let seconds = row.shown().and_then(|record| record.duration_ms).map(|ms| ms as f64 / 1_000.0);
         let text = |of: fn(&Record) -> &String| row.shown().map(of).cloned().unwrap_or_default();
-        let description = row.evolution.and_then(|evolution| evolution.description.clone()).unwrap_or_default();
+        let description =
+            row.evolution.and_then(|evolution| evolution.description.clone()).unwrap_or_default();
         list.push(json!({
             "name": row.name(), "state": row.state(), "edited": row.edited, "started": text(|of| &of.started), "by": text(|of| &of.by),
             "seconds": seconds, "description": description, "error": row.record.and_then(|record| record.error.clone()),
         }));
-        let state = if row.edited { format!("{}, edited since", row.state()) } else { row.state().to_owned() };
+        let state =
+            if row.edited { format!("{}, edited since", row.state()) } else { row.state().to_owned() };
         let seconds = seconds.map(|seconds| format!("{seconds:.1}")).unwrap_or_default();
-        let cells = [row.name().to_owned(), state, text(|of| &of.started), text(|of| &of.by), seconds, description];
+        let cells =
+            [row.name().to_owned(), state, text(|of| &of.started), text(|of| &of.by), seconds, description];
         table.row(cells.iter().map(|cell| printable(cell)));
     }
     result(context, json!({ "command": "status", "evolutions": list }));
@@ -250,7 +271,10 @@ impl Row<'_> {
         let name = self.name();
         let (state, way) = (record.state, record.direction.as_str());
         if state == State::Applied {
-            return record.error.as_ref().map(|error| format!("{name}: it is applied; taking it back failed: {error}"));
+            return record
+                .error
+                .as_ref()
+                .map(|error| format!("{name}: it is applied; taking it back failed: {error}"));
         }
         let who = if state == State::Running {
             "it is being worked on now, or the program ended without a word (killed, or its machine went down)".to_owned()
@@ -265,7 +289,9 @@ impl Row<'_> {
             format!("it is still applied as a whole; run `v1v2 evolve {way}` again")
         } else if record.is_partial() {
             let parts = record.done;
-            format!("{parts} of its parts are done{documents}; run `v1v2 evolve {way}` again: it goes on where it stopped")
+            format!(
+                "{parts} of its parts are done{documents}; run `v1v2 evolve {way}` again: it goes on where it stopped"
+            )
         } else {
             format!("nothing of it is in V2; run `v1v2 evolve {way}` again")
         };

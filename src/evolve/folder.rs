@@ -153,7 +153,9 @@ fn read(
     let text = |file: &str, problems: &mut Problems| -> Option<SourceFile> {
         let label = path.join(file).display().to_string();
         match std::str::from_utf8(files.get(file)?) {
-            Ok(text) => Some(SourceFile { label, text: text.strip_prefix('\u{feff}').unwrap_or(text).to_owned() }),
+            Ok(text) => {
+                Some(SourceFile { label, text: text.strip_prefix('\u{feff}').unwrap_or(text).to_owned() })
+            }
             Err(_) => {
                 problems.push(Problem::general(format!("{label} is not UTF-8")));
                 None
@@ -169,10 +171,11 @@ fn read(
     let has = |way: &str, ending: &str| files.contains_key(&format!("{way}.{ending}"));
     if !has("up", ending) {
         if has("down", ending) || !has("up", other) {
-            problems.push(
-                Problem::general(format!("{}: there is no up.{ending}", path.display()))
-                    .help(format!("V2 is {kind}: write the change into up.{ending}, and the way back into down.{ending}")),
-            );
+            problems.push(Problem::general(format!("{}: there is no up.{ending}", path.display())).help(
+                format!(
+                    "V2 is {kind}: write the change into up.{ending}, and the way back into down.{ending}"
+                ),
+            ));
         }
         return None;
     }
@@ -185,7 +188,9 @@ fn read(
         let file = text(&format!("{way}.{ending}"), problems)?;
         let index = problems.file(file.clone());
         let work = match scheme {
-            Scheme::Postgres => Work::Sql(statements::checked(&file.text, manifest.transaction, index, problems)),
+            Scheme::Postgres => {
+                Work::Sql(statements::checked(&file.text, manifest.transaction, index, problems))
+            }
             Scheme::MongoDb => Work::Steps(steps::read(&file.text, index, problems)),
         };
         Some(Script { file, work })
@@ -193,8 +198,17 @@ fn read(
     let (up, down) = (script("up", problems)?, script("down", problems));
     let checksum = checksum(&files);
     let Manifest { description, requires, irreversible, transaction } = manifest;
-    let evolution =
-        Evolution { number, name, description, requires: Vec::new(), irreversible, transaction, up, down, checksum };
+    let evolution = Evolution {
+        number,
+        name,
+        description,
+        requires: Vec::new(),
+        irreversible,
+        transaction,
+        up,
+        down,
+        checksum,
+    };
     Some((evolution, requires))
 }
 

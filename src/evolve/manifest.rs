@@ -49,7 +49,9 @@ pub(super) fn read(file: SourceFile, problems: &mut Problems) -> Manifest {
         let name: &str = key.get_ref();
         if !KEYS.contains(&name) {
             let at = At { file, start: key.span().start, end: key.span().end };
-            problems.push(Problem::at(at, format!("there is no key `{name}` here"), "unknown").suggest(name, KEYS));
+            problems.push(
+                Problem::at(at, format!("there is no key `{name}` here"), "unknown").suggest(name, KEYS),
+            );
         }
     }
     let mut reader = Reader { table, file, problems };

@@ -42,8 +42,11 @@ pub(super) fn sorted(
             None => {
                 let names: Vec<&str> = waiting.iter().map(|evolution| evolution.name.as_str()).collect();
                 problems.push(
-                    Problem::general(format!("these require each other, so none can be the first: {}", names.join(", ")))
-                        .help("take one out of `requires`"),
+                    Problem::general(format!(
+                        "these require each other, so none can be the first: {}",
+                        names.join(", ")
+                    ))
+                    .help("take one out of `requires`"),
                 );
                 list.append(&mut waiting);
             }
@@ -60,11 +63,14 @@ pub(super) fn sorted(
 pub fn up<'e>(evolutions: &'e Evolutions, records: &[Record], to: Option<u32>) -> Result<Vec<&'e Evolution>> {
     check_target(evolutions, to)?;
     refuse_edited(evolutions, records)?;
-    if let Some(half) = records.iter().find(|record| record.is_partial() && record.direction == Direction::Down) {
+    if let Some(half) =
+        records.iter().find(|record| record.is_partial() && record.direction == Direction::Down)
+    {
         return Err(Error::refused(format!("{} is half taken back: {}", half.name, half.trouble()))
             .help("run `v1v2 evolve down` again: it goes on where it stopped (mend its script first if that was the cause)"));
     }
-    let pending = |evolution: &&Evolution| !records.iter().any(|of| of.number == evolution.number && of.is_applied());
+    let pending =
+        |evolution: &&Evolution| !records.iter().any(|of| of.number == evolution.number && of.is_applied());
     let mut wanted: Vec<u32> = evolutions
         .list
         .iter()
@@ -75,7 +81,8 @@ pub fn up<'e>(evolutions: &'e Evolutions, records: &[Record], to: Option<u32>) -
     // What they require may have a higher number.
     let mut next = 0;
     while let Some(number) = wanted.get(next) {
-        let requires = evolutions.find(*number).map(|evolution| evolution.requires.clone()).unwrap_or_default();
+        let requires =
+            evolutions.find(*number).map(|evolution| evolution.requires.clone()).unwrap_or_default();
         for number in requires {
             if !wanted.contains(&number) && evolutions.find(number).as_ref().is_some_and(pending) {
                 wanted.push(number);
@@ -100,7 +107,8 @@ pub fn down<'e>(
 ) -> Result<Vec<&'e Evolution>> {
     check_target(evolutions, to.filter(|to| *to > 0))?;
     refuse_edited(evolutions, records)?;
-    let mut there: Vec<&Record> = records.iter().filter(|record| record.is_applied() || record.is_partial()).collect();
+    let mut there: Vec<&Record> =
+        records.iter().filter(|record| record.is_applied() || record.is_partial()).collect();
     // What stands half done came last.
     there.sort_by_key(|record| (record.is_partial(), record.serial));
     there.reverse();
@@ -112,7 +120,9 @@ pub fn down<'e>(
     for record in &going {
         let Some(evolution) = evolutions.find(record.number) else {
             return Err(Error::refused(format!(
-                "{} was applied, and {} does not have it", record.name, evolutions.folder.display()
+                "{} was applied, and {} does not have it",
+                record.name,
+                evolutions.folder.display()
             ))
             .help("get the folder's version that has it: only its own script can take it back"));
         };
@@ -129,7 +139,9 @@ pub fn down<'e>(
                 Some(_) => "--force runs its script all the same, which cannot bring everything back",
                 None => "--force notes it as taken back without changing any data",
             };
-            return Err(Error::refused(format!("{} cannot be taken back: {reason}", evolution.name)).help(help));
+            return Err(
+                Error::refused(format!("{} cannot be taken back: {reason}", evolution.name)).help(help)
+            );
         }
         if record.is_partial() && record.direction == Direction::Up && !force {
             return Err(Error::refused(format!("{} is half applied: {}", record.name, record.trouble())).help(
@@ -145,8 +157,11 @@ pub fn down<'e>(
 fn check_target(evolutions: &Evolutions, to: Option<u32>) -> Result<()> {
     let Some(to) = to.filter(|to| evolutions.find(*to).is_none()) else { return Ok(()) };
     let last = evolutions.list.iter().map(|evolution| evolution.number).max().unwrap_or(0);
-    Err(Error::usage(format!("--to {to}: there is no evolution of this number in {}", evolutions.folder.display()))
-        .help(format!("the last one is {last}; `v1v2 evolve status` lists all")))
+    Err(Error::usage(format!(
+        "--to {to}: there is no evolution of this number in {}",
+        evolutions.folder.display()
+    ))
+    .help(format!("the last one is {last}; `v1v2 evolve status` lists all")))
 }
 
 /// Records whose evolution looks different now. One that is half done may be mended: see [`Record::is_partial`].
@@ -175,7 +190,11 @@ fn refuse_edited(evolutions: &Evolutions, records: &[Record]) -> Result<()> {
 }
 
 /// Whether everything that it requires is applied: what `requires` promises, looked at again before each one.
-pub fn unmet<'e>(evolution: &Evolution, evolutions: &'e Evolutions, records: &[Record]) -> Option<&'e Evolution> {
+pub fn unmet<'e>(
+    evolution: &Evolution,
+    evolutions: &'e Evolutions,
+    records: &[Record],
+) -> Option<&'e Evolution> {
     let applied = |number: u32| records.iter().any(|of| of.number == number && of.state == State::Applied);
     let missing = evolution.requires.iter().find(|number| !applied(**number));
     missing.and_then(|number| evolutions.find(*number))

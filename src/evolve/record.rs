@@ -58,6 +58,8 @@ pub struct Record {
     pub done: usize,
     /// Whether the one after them was begun.
     pub begun: bool,
+    /// The title of the step that was begun.
+    pub step: Option<String>,
     /// Checksum of those that are done.
     pub done_checksum: Option<String>,
     /// Documents changed so far by the step that was begun.
@@ -86,7 +88,9 @@ impl Record {
 
     /// Whether it may be there in part.
     pub fn is_partial(&self) -> bool {
-        matches!(self.state, State::Failed | State::Running) && !self.transactional && (self.begun || self.done > 0)
+        matches!(self.state, State::Failed | State::Running)
+            && !self.transactional
+            && (self.begun || self.done > 0)
     }
 
     /// Why it is not done, in words.

@@ -81,11 +81,19 @@ impl Session {
     ///
     /// # Errors
     /// It was not done as a whole; its record says what is left.
-    pub async fn run(&mut self, evolution: &Evolution, direction: Direction, watch: &Watch) -> Result<Duration> {
+    pub async fn run(
+        &mut self,
+        evolution: &Evolution,
+        direction: Direction,
+        watch: &Watch,
+    ) -> Result<Duration> {
         if direction == Direction::Up
             && let Some(missing) = order::unmet(evolution, &self.evolutions, &self.records)
         {
-            return Err(Error::refused(format!("{} requires {}, which is not applied", evolution.name, missing.name)));
+            return Err(Error::refused(format!(
+                "{} requires {}, which is not applied",
+                evolution.name, missing.name
+            )));
         }
         watch.check()?;
         let began = Instant::now();

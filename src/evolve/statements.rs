@@ -29,7 +29,8 @@ pub fn split(text: &str) -> Vec<Range<usize>> {
             }
             b'\'' => {
                 // E'…' alone lets a backslash escape the quote.
-                let escapes = at > 0 && matches!(bytes[at - 1], b'e' | b'E') && !is_word(bytes, at.wrapping_sub(2));
+                let escapes =
+                    at > 0 && matches!(bytes[at - 1], b'e' | b'E') && !is_word(bytes, at.wrapping_sub(2));
                 at = after_quote(bytes, at, b'\'', escapes);
                 true
             }
@@ -69,17 +70,29 @@ pub fn split(text: &str) -> Vec<Range<usize>> {
 }
 
 /// As [`split`]; tells what a script must not contain.
-pub(super) fn checked(text: &str, transaction: bool, file: usize, problems: &mut Problems) -> Vec<Range<usize>> {
+pub(super) fn checked(
+    text: &str,
+    transaction: bool,
+    file: usize,
+    problems: &mut Problems,
+) -> Vec<Range<usize>> {
     let statements = split(text);
     for range in &statements {
         if let Some(word) = controls_transaction(&text[range.clone()]) {
             let message = match transaction {
-                true => format!("{word}: the script runs in one transaction, which it must not begin or end itself"),
+                true => format!(
+                    "{word}: the script runs in one transaction, which it must not begin or end itself"
+                ),
                 false => format!("{word}: without a transaction each statement commits by itself"),
             };
             problems.at(file, range.start..range.start + word.len(), message, "take this out");
         } else if text[range.clone()].starts_with('\\') {
-            problems.at(file, range.start..range.start + 1, "commands of psql are not SQL", "take this line out");
+            problems.at(
+                file,
+                range.start..range.start + 1,
+                "commands of psql are not SQL",
+                "take this line out",
+            );
         }
     }
     statements
@@ -188,11 +201,8 @@ mod tests {
     #[test]
     fn semicolons_that_end_nothing() {
         let text = "select ';', \"a;b\", E'\\';', 'it''s;' -- one; two\n; /* x; /* y; */ ; */ do $x$ begin; $$ ; $$ end $x$;;\n; select $1";
-        let expected = [
-            "select ';', \"a;b\", E'\\';', 'it''s;'",
-            "do $x$ begin; $$ ; $$ end $x$",
-            "select $1",
-        ];
+        let expected =
+            ["select ';', \"a;b\", E'\\';', 'it''s;'", "do $x$ begin; $$ ; $$ end $x$", "select $1"];
         assert_eq!(parts(text), expected);
     }
 
@@ -211,7 +221,9 @@ mod tests {
 
     #[test]
     fn transactions_are_not_the_scripts_business() {
-        for text in ["commit", "BEGIN", "start transaction", "end", "rollback", "abort", "prepare transaction 'x'"] {
+        for text in
+            ["commit", "BEGIN", "start transaction", "end", "rollback", "abort", "prepare transaction 'x'"]
+        {
             assert!(controls_transaction(text).is_some(), "{text}");
         }
         for text in ["rollback to savepoint x", "savepoint x", "prepare q as select 1", "begins"] {

@@ -46,7 +46,8 @@ impl Watch {
     /// Interrupted.
     pub fn check(&self) -> Result<()> {
         if *self.stop.borrow() {
-            return Err(Error::interrupted("interrupted").help("run the same command again: it goes on where it stopped"));
+            return Err(Error::interrupted("interrupted")
+                .help("run the same command again: it goes on where it stopped"));
         }
         Ok(())
     }

@@ -71,8 +71,10 @@ pub fn create(folder: &Path, name: &str, scheme: Scheme) -> Result<PathBuf> {
     let name = name.trim().to_lowercase().replace([' ', '-'], "_");
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if name.is_empty() || !name.chars().all(plain) || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Err(Error::usage("the name must consist of letters, digits and underscores, and begin with a letter")
-            .help("such as add_status; the number is put before it"));
+        return Err(Error::usage(
+            "the name must consist of letters, digits and underscores, and begin with a letter",
+        )
+        .help("such as add_status; the number is put before it"));
     }
     let failed = |path: &Path, error: std::io::Error| {
         Error::failed(format!("{} cannot be written: {error}", path.display()))
@@ -90,9 +92,11 @@ pub fn create(folder: &Path, name: &str, scheme: Scheme) -> Result<PathBuf> {
         Scheme::MongoDb => (UP_JSON, DOWN_JSON),
     };
     let (_, ending) = kind(scheme);
-    for (file, text) in
-        [("evolution.toml".to_owned(), MANIFEST), (format!("up.{ending}"), up), (format!("down.{ending}"), down)]
-    {
+    for (file, text) in [
+        ("evolution.toml".to_owned(), MANIFEST),
+        (format!("up.{ending}"), up),
+        (format!("down.{ending}"), down),
+    ] {
         let file = path.join(file);
         std::fs::write(&file, text).map_err(|error| failed(&file, error))?;
     }

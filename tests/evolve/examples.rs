@@ -63,7 +63,10 @@ fn a_key_whose_new_name_is_taken_stays() {
     copy_example(&mongo.project, "mongodb", "0002_list_keys_to_json");
     mongo.seed("reports", r#"[ { "_id": 1, "a_list": [1], "a_json": [2], "b_list": [3] } ]"#);
     mongo.up();
-    assert_eq!(mongo.content("reports"), documents_of(r#"[ { "_id": 1, "a_list": [1], "a_json": [2], "b_json": [3] } ]"#));
+    assert_eq!(
+        mongo.content("reports"),
+        documents_of(r#"[ { "_id": 1, "a_list": [1], "a_json": [2], "b_json": [3] } ]"#)
+    );
 }
 
 #[test]
@@ -79,7 +82,10 @@ fn answers_get_fields_with_defaults() {
     assert!(mongo.v2.indexes("answers").contains_key("answers_llm_status"));
     mongo.down();
     assert_eq!(mongo.v2.indexes("answers").len(), 1);
-    mongo.v2.insert("answers", doc! { "_id": "three", "llm_result": { "status": "done", "model": "m" } }).unwrap();
+    mongo
+        .v2
+        .insert("answers", doc! { "_id": "three", "llm_result": { "status": "done", "model": "m" } })
+        .unwrap();
     mongo.up();
     let kept = mongo.v2.one("answers", doc! { "_id": "three" });
     let kept = kept.get_document("llm_result").unwrap();
@@ -146,7 +152,9 @@ fn emails_are_normalised_and_there_is_no_way_back() {
     let mongo = Mongo::new();
     copy_example(&mongo.project, "mongodb", "0008_normalised_emails");
     mongo.seed("contacts", r#"[ { "_id": 1, "email": " A@B.example " }, { "_id": 2, "email": "c@d.example" }, { "_id": 3, "email": 5 }, { "_id": 4 } ]"#);
-    let after = documents_of(r#"[ { "_id": 1, "email": "a@b.example" }, { "_id": 2, "email": "c@d.example" }, { "_id": 3, "email": 5 }, { "_id": 4 } ]"#);
+    let after = documents_of(
+        r#"[ { "_id": 1, "email": "a@b.example" }, { "_id": 2, "email": "c@d.example" }, { "_id": 3, "email": 5 }, { "_id": 4 } ]"#,
+    );
     mongo.up();
     assert_eq!(mongo.content("contacts"), after);
     let refused = mongo.run(&["down"]).expect(5);

@@ -87,7 +87,10 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
 pub async fn as_new(connection: &mut PgConnection, side: Side, settings: &Settings) -> Result<()> {
     let Address { place, schema, .. } = address(side, settings)?;
     let failed = |error: sqlx::Error| Error::database(&place.to_string(), &error);
-    sqlx::raw_sql("reset session authorization; reset role; reset all").execute(&mut *connection).await.map_err(failed)?;
+    sqlx::raw_sql("reset session authorization; reset role; reset all")
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     pin(connection, side, settings, schema.as_deref()).await.map_err(failed)
 }
 

@@ -5,7 +5,7 @@
 //! done twice: its repetition finds that the position has moved on. While a batch is written, the ids of the next one are
 //! read from the index.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT};
@@ -33,6 +33,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After so many conflicts with other writers a batch is tried with half of its documents.
 const CONFLICTS: u32 = 4;
+
+/// After so long a batch that failed is tried with half of its documents: the server gives a transaction up after a minute.
+const LONG: Duration = Duration::from_secs(25);
 
 /// What is done to each batch.
 pub(super) enum Change<'c> {
@@ -90,12 +93,19 @@ impl Writer<'_> {
         (watch, progress): (&Watch, &EntityProgress),
     ) -> Result<()> {
         let failed = |error: DriverError| explained(self.place, &error);
-        let Some(position) = self.book.position().await.map_err(failed)? else { return Err(lost(self.place)) };
+        let Some(position) = self.book.position().await.map_err(failed)? else {
+            return Err(lost(self.place));
+        };
         if position.batches > 0 {
-            tracing::info!("going on after {} batches, {} documents changed", position.batches, position.documents);
+            tracing::info!(
+                "going on after {} batches, {} documents changed",
+                position.batches,
+                position.documents
+            );
         }
         let (mut number, mut limit) = (position.batches, pace.batch);
-        let mut ids = ids::next(self.database(), walked, position.last.as_ref(), limit).await.map_err(failed)?;
+        let mut ids =
+            ids::next(self.database(), walked, position.last.as_ref(), limit).await.map_err(failed)?;
         while let Some(batch) = ids {
             watch.check()?;
             let (database, after) = (self.v2.database.clone(), batch.last().cloned());
@@ -122,6 +132,7 @@ impl Writer<'_> {
     async fn commit(&mut self, walked: &str, batch: &Ids, number: i64, change: &Change<'_>) -> Result<Ended> {
         let (mut pause, mut conflicts) = (FIRST_PAUSE, 0);
         for attempt in 1.. {
+            let began = Instant::now();
             let fault = match change {
                 Change::Aggregate(pipeline) => self.aggregate(walked, batch, number, pipeline).await,
                 _ => self.transaction(walked, batch, number, change).await,
@@ -133,7 +144,7 @@ impl Writer<'_> {
             };
             conflicts += u32::from(mongodb_code(&error) == Some(WRITE_CONFLICT));
             let divisible = batch.0.len() > 1;
-            if divisible && (is_too_large(&error) || conflicts >= CONFLICTS) {
+            if divisible && (is_too_large(&error) || conflicts >= CONFLICTS || began.elapsed() >= LONG) {
                 return Ok(Ended::TooMuch);
             }
             if classify_mongodb(&error) != Class::Transient || attempt >= ATTEMPTS {
@@ -182,7 +193,8 @@ impl Writer<'_> {
     ) -> Result<(), Fault> {
         let mut stages = vec![doc! { "$match": batch.filter() }];
         stages.extend_from_slice(pipeline);
-        let mut found = self.database().collection::<Document>(walked).aggregate(stages).allow_disk_use(true).await?;
+        let mut found =
+            self.database().collection::<Document>(walked).aggregate(stages).allow_disk_use(true).await?;
         // $merge answers nothing; the server has done it all when it answers.
         while found.advance().await? {}
         let last = batch.last().cloned().unwrap_or_default();

@@ -46,6 +46,7 @@ fn record(document: &Document) -> Record {
         serial: number("serial"),
         done: usize::try_from(number("done")).unwrap_or(0),
         begun: document.get_bool("begun").unwrap_or(false),
+        step: text("step"),
         done_checksum: text("doneChecksum"),
         documents: u64::try_from(number("documents")).unwrap_or(0),
         by: text("by").unwrap_or_default(),
@@ -107,8 +108,10 @@ impl<'b> Book<'b> {
     }
 
     /// A step begins, with so many done before it; false if the record is not ours any more.
-    pub(super) async fn begin_step(&self, done: usize, checksum: &str) -> Driver<bool> {
-        let set = doc! { "done": count(done), "begun": true, "doneChecksum": checksum, "batches": 0_i64, "documents": 0_i64 };
+    pub(super) async fn begin_step(&self, done: usize, checksum: &str, step: &str) -> Driver<bool> {
+        let set = doc! {
+            "done": count(done), "begun": true, "doneChecksum": checksum, "step": step, "batches": 0_i64, "documents": 0_i64,
+        };
         self.change(doc! { "$set": set, "$unset": { "position": "" } }).await
     }
 
@@ -143,7 +146,8 @@ impl<'b> Book<'b> {
         let mut filter = self.ours();
         filter.insert("batches", batch);
         let documents = i64::try_from(documents).unwrap_or(i64::MAX);
-        let change = doc! { "$set": { "position": last }, "$inc": { "batches": 1_i64, "documents": documents } };
+        let change =
+            doc! { "$set": { "position": last }, "$inc": { "batches": 1_i64, "documents": documents } };
         let all = collection(self.database);
         let update = all.update_one(filter, change);
         let done = match session {
@@ -159,7 +163,11 @@ impl<'b> Book<'b> {
         Ok(found.map(|found| Position {
             batches: found.get_i64("batches").unwrap_or(0),
             last: found.get("position").cloned(),
-            documents: found.get_i64("documents").ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+            documents: found
+                .get_i64("documents")
+                .ok()
+                .and_then(|count| u64::try_from(count).ok())
+                .unwrap_or(0),
         }))
     }
 
@@ -180,7 +188,7 @@ impl<'b> Book<'b> {
         if direction == Direction::Down {
             set.insert("startedAt", started);
         }
-        let unset = doc! { "position": "", "batches": "", "documents": "", "doneChecksum": "", "error": "" };
+        let unset = doc! { "step": "", "position": "", "batches": "", "documents": "", "doneChecksum": "", "error": "" };
         self.change(doc! { "$set": set, "$unset": unset }).await
     }
 

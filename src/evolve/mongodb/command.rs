@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_partial_success_is_an_error_without_the_document() {
-        let answer = doc! { "ok": 1, "n": 0, "writeErrors": [{ "index": 0, "code": 11000, "errmsg": "CANARY" }] };
+        let answer =
+            doc! { "ok": 1, "n": 0, "writeErrors": [{ "index": 0, "code": 11000, "errmsg": "CANARY" }] };
         let error = accepted(&answer, "V2").unwrap_err();
         assert!(error.message().contains("[11000]") && !format!("{error:?}").contains("CANARY"));
         assert!(accepted(&doc! { "ok": 1, "n": 1 }, "V2").is_ok());

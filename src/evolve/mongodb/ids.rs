@@ -44,6 +44,9 @@ pub(super) async fn next(
     after: Option<&Bson>,
     batch: u32,
 ) -> Driver<Option<Ids>> {
+    if after == Some(&Bson::MaxKey) {
+        return Ok(None);
+    }
     let collection: Collection<RawDocumentBuf> = database.collection(collection);
     // One more, as the bound of the index is inclusive.
     let limit = i64::from(batch) + 1;
@@ -62,7 +65,7 @@ pub(super) async fn next(
     while let Some(document) = found.try_next().await? {
         let id = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
         let Some(id) = id else { continue };
-        if Some(&id) == after {
+        if after.is_some_and(|after| is_same(after, &id)) {
             continue;
         }
         let stranger = |first: &Bson| kind(first) != kind(&id) || kind(first) == ALONE;
@@ -71,7 +74,25 @@ pub(super) async fn next(
         }
         ids.push(id);
     }
+    // Bounds end before MaxKey.
+    if ids.is_empty() && after.is_some() {
+        let last = collection.find_one(doc! { "_id": { "$eq": Bson::MaxKey } }).await?;
+        return Ok(last.map(|_| Ids(vec![Bson::MaxKey])));
+    }
     Ok((!ids.is_empty()).then_some(Ids(ids)))
+}
+
+/// Whether two ids are one. NaN, which equals nothing, is one id to the server.
+fn is_same(one: &Bson, other: &Bson) -> bool {
+    one == other || is_nan(one) && is_nan(other)
+}
+
+fn is_nan(id: &Bson) -> bool {
+    match id {
+        Bson::Double(number) => number.is_nan(),
+        Bson::Decimal128(number) => number.to_string() == "NaN",
+        _ => false,
+    }
 }
 
 /// The kind of values that no range can name.
@@ -80,8 +101,7 @@ const ALONE: u8 = 0;
 /// Values of one kind are compared with each other.
 fn kind(id: &Bson) -> u8 {
     match id {
-        Bson::Double(number) if number.is_nan() => ALONE,
-        Bson::Decimal128(number) if number.to_string() == "NaN" => ALONE,
+        _ if is_nan(id) => ALONE,
         Bson::Double(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_) => 1,
         Bson::String(_) | Bson::Symbol(_) => 2,
         Bson::Document(_) => 3,
@@ -106,6 +126,7 @@ mod tests {
         assert_eq!(ids.half(), Some(Ids(vec![Bson::Int32(1)])));
         assert_eq!(ids.half().unwrap().filter(), doc! { "_id": { "$eq": 1 } });
         assert_eq!(ids.half().unwrap().half(), None);
+        assert!(is_same(&Bson::Double(f64::NAN), &Bson::Double(f64::NAN)));
         assert_ne!(kind(&Bson::Double(f64::NAN)), kind(&Bson::Double(1.0)));
         assert_eq!(kind(&Bson::Int64(1)), kind(&Bson::Double(1.0)));
     }

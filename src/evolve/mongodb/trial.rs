@@ -49,7 +49,8 @@ async fn look(database: &Database, step: &Step) -> Driver<String> {
             stages.pop();
             stages.push(doc! { "$count": "count" });
             let all = database.collection::<Document>(collection);
-            let found: Vec<Document> = all.aggregate(stages).allow_disk_use(true).await?.try_collect().await?;
+            let found: Vec<Document> =
+                all.aggregate(stages).allow_disk_use(true).await?.try_collect().await?;
             let count = found.first().and_then(|found| found.get("count").cloned()).unwrap_or(Bson::Int32(0));
             format!("{count} documents would be written now")
         }

@@ -82,8 +82,16 @@ async fn steps(mut writer: Writer<'_>, script: &Script, job: &Job<'_>, watch: &W
         watch.check()?;
         let place = writer.place;
         let failed = |error: DriverError| Error::mongodb(place, &error);
-        let again = begun && index == first;
-        if !again && !writer.book.begin_step(index, &script.checksum_of(index)).await.map_err(failed)? {
+        // A position in another collection means nothing.
+        let same = job.resume.and_then(|record| record.step.as_ref()).is_none_or(|of| *of == step.title());
+        let again = begun && index == first && same;
+        if !again
+            && !writer
+                .book
+                .begin_step(index, &script.checksum_of(index), &step.title())
+                .await
+                .map_err(failed)?
+        {
             return Err(lost(place));
         }
         if again {
@@ -104,7 +112,8 @@ fn located(error: Error, script: &Script, index: usize, step: &Step, job: &Job<'
     if error.kind() == crate::error::Kind::Interrupted {
         return error;
     }
-    let message = format!("{}, step {} ({}): {}", script.file.label, index + 1, step.title(), error.message());
+    let message =
+        format!("{}, step {} ({}): {}", script.file.label, index + 1, step.title(), error.message());
     let way = match job.direction {
         Direction::Up => "up",
         Direction::Down => "down",

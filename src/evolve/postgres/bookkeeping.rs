@@ -10,10 +10,11 @@ const TABLE: &str = include_str!("../../../setup/postgres/evolutions.sql");
 
 /// Makes the table if it is not there. Asks first: even a CREATE that would do nothing needs the right to create.
 pub(super) async fn make(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let there: (bool, bool) =
-        sqlx::query_as("select to_regnamespace('v1v2') is not null, to_regclass('v1v2.evolutions') is not null")
-            .fetch_one(&mut *connection)
-            .await?;
+    let there: (bool, bool) = sqlx::query_as(
+        "select to_regnamespace('v1v2') is not null, to_regclass('v1v2.evolutions') is not null",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     let mut transaction = connection.begin().await?;
     if !there.0 {
         sqlx::raw_sql("create schema v1v2").execute(&mut *transaction).await?;
@@ -54,6 +55,7 @@ fn record(row: &sqlx::postgres::PgRow) -> sqlx::Result<Record> {
         serial: row.try_get(6)?,
         done: usize::try_from(row.try_get::<i32, _>(7)?).unwrap_or(0),
         begun: row.try_get(8)?,
+        step: None,
         done_checksum: row.try_get(9)?,
         documents: 0,
         by: row.try_get(10)?,
@@ -66,7 +68,11 @@ fn record(row: &sqlx::postgres::PgRow) -> sqlx::Result<Record> {
 
 /// It begins: from now on a program that dies leaves a record that says so. Going back keeps who applied it, as it may
 /// fail.
-pub(super) async fn begin(connection: &mut PgConnection, job: &Job<'_>, transactional: bool) -> sqlx::Result<()> {
+pub(super) async fn begin(
+    connection: &mut PgConnection,
+    job: &Job<'_>,
+    transactional: bool,
+) -> sqlx::Result<()> {
     let evolution = job.evolution;
     sqlx::query(
         "insert into v1v2.evolutions as e (number, name, direction, state, checksum, transactional, serial, applied_by, tool_version) \

@@ -68,8 +68,10 @@ impl Postgres {
     async fn lock_bare(&mut self) -> Result<()> {
         self.name_session().await?;
         let query = sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(ADVISORY_KEY);
-        let locked: bool =
-            query.fetch_one(self.connection()?).await.map_err(|error| Error::database(&self.place, &error))?;
+        let locked: bool = query
+            .fetch_one(self.connection()?)
+            .await
+            .map_err(|error| Error::database(&self.place, &error))?;
         if locked {
             return Ok(());
         }

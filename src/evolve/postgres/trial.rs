@@ -8,7 +8,11 @@ use super::work::{execute, plain};
 use crate::error::{Error, Result};
 use crate::evolve::Job;
 
-pub(super) async fn attempt(connection: &mut PgConnection, jobs: &[Job<'_>], place: &str) -> Result<Vec<Vec<String>>> {
+pub(super) async fn attempt(
+    connection: &mut PgConnection,
+    jobs: &[Job<'_>],
+    place: &str,
+) -> Result<Vec<Vec<String>>> {
     let failed = |error: sqlx::Error| Error::database(place, &error);
     plain(connection, "begin").await.map_err(failed)?;
     let tried = all(connection, jobs, place).await;

@@ -11,9 +11,15 @@ use crate::error::{Error, Result};
 use crate::evolve::{Direction, Job, Script, Watch, Work};
 
 /// Applies it or takes it back.
-pub(super) async fn run(connection: &mut PgConnection, job: &Job<'_>, watch: &Watch, place: &str) -> Result<()> {
+pub(super) async fn run(
+    connection: &mut PgConnection,
+    job: &Job<'_>,
+    watch: &Watch,
+    place: &str,
+) -> Result<()> {
     let failed = |error: sqlx::Error| Error::database(place, &error);
-    let transactional = job.evolution.transaction;
+    // What stands half done goes on as it began, whatever its manifest says by now.
+    let transactional = job.resume.map_or(job.evolution.transaction, |record| record.transactional);
     bookkeeping::begin(connection, job, transactional).await.map_err(failed)?;
     let began = Instant::now();
     let done = if transactional {
@@ -37,7 +43,9 @@ fn how_to_go_on(job: &Job<'_>, transactional: bool) -> String {
             format!("nothing of {name} is in V2; mend its script and run `v1v2 evolve {command}` again")
         }
         (true, Direction::Down) => {
-            format!("{name} is still applied as a whole; mend its script and run `v1v2 evolve {command}` again")
+            format!(
+                "{name} is still applied as a whole; mend its script and run `v1v2 evolve {command}` again"
+            )
         }
         (false, _) => format!(
             "the statements of {name} before this one have been executed; mend this one (it may have left a part behind, such as an \
@@ -46,7 +54,12 @@ fn how_to_go_on(job: &Job<'_>, transactional: bool) -> String {
     }
 }
 
-async fn in_transaction(connection: &mut PgConnection, job: &Job<'_>, began: Instant, place: &str) -> Result<()> {
+async fn in_transaction(
+    connection: &mut PgConnection,
+    job: &Job<'_>,
+    began: Instant,
+    place: &str,
+) -> Result<()> {
     let failed = |error: sqlx::Error| Error::database(place, &error);
     plain(connection, "begin").await.map_err(failed)?;
     let work = async {
@@ -128,22 +141,25 @@ fn located(error: &sqlx::Error, script: &Script, range: &std::ops::Range<usize>,
         });
     let text = &script.file.text;
     let statement = &text[range.clone()];
-    let at = match position.and_then(|position| statement.char_indices().nth(position)) {
-        Some((offset, _)) => {
+    let (start, end) = match position.and_then(|position| statement.char_indices().nth(position)) {
+        Some((offset, first)) => {
             let start = range.start + offset;
-            let word = text[start..range.end].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(range.end - start);
-            At { file: 0, start, end: start + word.max(1) }
+            let rest = &text[start..range.end];
+            let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            (start, start + word.max(first.len_utf8()))
         }
         None => {
             let word = statement.find(char::is_whitespace).unwrap_or(statement.len());
-            At { file: 0, start: range.start, end: range.start + word }
+            (range.start, range.start + word)
         }
     };
+    let at = At { file: 0, start, end };
     let line = text[..at.start].matches('\n').count() + 1;
     let label = if position.is_some() { "here" } else { "this statement" };
     let problem = Problem::at(at, told.message().to_owned(), label);
     let message = format!("{}:{line}: {}", script.file.label, told.message());
-    let located = Error::failed(message).details(render(&[problem], std::slice::from_ref(&script.file), false));
+    let located =
+        Error::failed(message).details(render(&[problem], std::slice::from_ref(&script.file), false));
     match told.sqlstate() {
         Some(code) => located.with_sqlstate(code),
         None => located,

@@ -13,7 +13,7 @@ use mongodb::bson::{Bson, Document};
 
 use super::folder::Problems;
 use crate::definition::problem::{At, Problem};
-use crate::settings::{duration, did_you_mean};
+use crate::settings::{did_you_mean, duration};
 use places::Places;
 
 /// Documents of a batch if nothing is said. Above some thousand the time per document hardly falls, while the documents
@@ -90,7 +90,8 @@ impl Step {
                     Some((name, _)) => name.clone(),
                     None => "command".to_owned(),
                 };
-                if let Some(Ok(to)) = command.contains_key("renameCollection").then(|| command.get_str("to")) {
+                if let Some(Ok(to)) = command.contains_key("renameCollection").then(|| command.get_str("to"))
+                {
                     format!("{target} to {to}")
                 } else {
                     target
@@ -98,7 +99,12 @@ impl Step {
             }
             Self::Update { collection, .. } => format!("update {collection}"),
             Self::Aggregate { collection, .. } => format!("aggregate {collection}"),
-            Self::Delete { collection, .. } => format!("delete from {collection}"),
+            Self::Delete { collection, which: Doomed::Matching(_), .. } => {
+                format!("delete from {collection}")
+            }
+            Self::Delete { collection, which: Doomed::ListedIn(list), .. } => {
+                format!("delete from {collection} what is in {list}")
+            }
         }
     }
 }
@@ -113,7 +119,11 @@ pub(super) fn read(text: &str, file: usize, problems: &mut Problems) -> Vec<Step
             let what = error.to_string();
             let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
             let place = format!("line {}, column {}", error.line(), error.column());
-            let problem = Problem::at(At { file, start: at, end: at + 1 }, format!("this is no array of steps: {what}"), place);
+            let problem = Problem::at(
+                At { file, start: at, end: at + text[at..].chars().next().map_or(0, char::len_utf8) },
+                format!("this is no array of steps: {what}"),
+                place,
+            );
             problems.push(problem.help("write [ { \"command\": {…} }, { \"update\": \"COLLECTION\", … } ]"));
             return Vec::new();
         }
@@ -150,16 +160,22 @@ impl Reader<'_> {
                 [] => "a step of no kind that is known".to_owned(),
                 many => format!("one step cannot be {} at once", many.join(" and ")),
             };
-            let meant = did_you_mean(name, kinds.into_iter()).map(|meant| format!("; did you mean `{meant}`?"));
-            self.problem(None, message, &format!("step {}", self.index + 1), &format!(
-                "a step has one of the keys {}{}", kinds.join(", "), meant.unwrap_or_default()
-            ));
+            let meant =
+                did_you_mean(name, kinds.into_iter()).map(|meant| format!("; did you mean `{meant}`?"));
+            self.problem(
+                None,
+                message,
+                &format!("step {}", self.index + 1),
+                &format!("a step has one of the keys {}{}", kinds.join(", "), meant.unwrap_or_default()),
+            );
             return None;
         };
         let keys = KINDS.iter().find(|(name, _)| name == kind).map_or(&[][..], |(_, keys)| keys);
         for key in self.document.keys().filter(|key| *key != kind && !keys.contains(&key.as_str())) {
-            let fix = did_you_mean(key, keys.iter().copied())
-                .map_or_else(|| format!("there is: {}", keys.join(", ")), |meant| format!("did you mean `{meant}`?"));
+            let fix = did_you_mean(key, keys.iter().copied()).map_or_else(
+                || format!("there is: {}", keys.join(", ")),
+                |meant| format!("did you mean `{meant}`?"),
+            );
             self.problem(Some(key), format!("a step `{kind}` has no key `{key}`"), "unknown", &fix);
         }
         match *kind {
@@ -173,7 +189,12 @@ impl Reader<'_> {
     fn command(&mut self) -> Option<Step> {
         let command = self.document.get_document("command").ok().filter(|command| !command.is_empty());
         if command.is_none() {
-            self.problem(Some("command"), "`command` must be a command of the server", "", "{ \"command\": { \"createIndexes\": \"users\", … } }");
+            self.problem(
+                Some("command"),
+                "`command` must be a command of the server",
+                "",
+                "{ \"command\": { \"createIndexes\": \"users\", … } }",
+            );
         }
         command.cloned().map(Step::Command)
     }
@@ -197,7 +218,12 @@ impl Reader<'_> {
         let last = pipeline.last();
         let merge = last.and_then(|stage| stage.get("$merge"));
         if merge.is_none() && !last.is_some_and(|stage| stage.contains_key("$out")) {
-            self.problem(Some("pipeline"), "the result goes nowhere", "", "end the pipeline with $merge or $out");
+            self.problem(
+                Some("pipeline"),
+                "the result goes nowhere",
+                "",
+                "end the pipeline with $merge or $out",
+            );
             return None;
         }
         // It cannot be part of a transaction, so a kill may have it done twice.
@@ -210,7 +236,12 @@ impl Reader<'_> {
         }
         let batched = self.document.contains_key("batch") || self.document.contains_key("throttle");
         if batched && merge.is_none() {
-            self.problem(Some("pipeline"), "$out replaces the collection with each batch", "", "use $merge, or leave out batch and throttle");
+            self.problem(
+                Some("pipeline"),
+                "$out replaces the collection with each batch",
+                "",
+                "use $merge, or leave out batch and throttle",
+            );
         }
         let pace = batched.then(|| self.pace());
         Some(Step::Aggregate { collection, pipeline, pace })
@@ -244,7 +275,12 @@ impl Reader<'_> {
             stages.and_then(|stages| stages.iter().map(|stage| stage.as_document().cloned()).collect());
         if stages.is_none() {
             let key = if self.document.contains_key("pipeline") { Some("pipeline") } else { None };
-            self.problem(key, "`pipeline` must be an array of stages", "", "\"pipeline\": [ { \"$set\": … } ]");
+            self.problem(
+                key,
+                "`pipeline` must be an array of stages",
+                "",
+                "\"pipeline\": [ { \"$set\": … } ]",
+            );
         }
         stages
     }
@@ -264,7 +300,9 @@ impl Reader<'_> {
     fn pace(&mut self) -> Pace {
         let batch = match self.document.get("batch") {
             None => Some(BATCH),
-            Some(Bson::Int32(batch)) if (1..=LARGEST_BATCH).contains(&i64::from(*batch)) => u32::try_from(*batch).ok(),
+            Some(Bson::Int32(batch)) if (1..=LARGEST_BATCH).contains(&i64::from(*batch)) => {
+                u32::try_from(*batch).ok()
+            }
             Some(_) => None,
         };
         if batch.is_none() {
@@ -311,7 +349,8 @@ mod tests {
         );
         assert!(problems.is_empty(), "{problems:?}");
         let Step::Command(command) = &steps[0] else { panic!() };
-        let key = command.get_array("indexes").unwrap()[0].as_document().unwrap().get_document("key").unwrap();
+        let key =
+            command.get_array("indexes").unwrap()[0].as_document().unwrap().get_document("key").unwrap();
         assert_eq!(key.keys().collect::<Vec<_>>(), ["b", "a"]);
         let Step::Update { filter, pace, .. } = &steps[1] else { panic!() };
         assert!(filter.get_document("at").unwrap().get_datetime("$lt").is_ok());
@@ -325,7 +364,8 @@ mod tests {
             { "delete": "c" }, { "aggregate": "c", "pipeline": [ { "$merge": { "into": "d", "whenMatched": "fail" } } ] } ]"#;
         let (steps, problems) = read(text);
         assert_eq!((steps.len(), problems.len()), (1, 5), "{problems:#?}");
-        let pointed: Vec<&str> = problems.iter().map(|p| &text[p.at.unwrap().start..p.at.unwrap().end]).collect();
+        let pointed: Vec<&str> =
+            problems.iter().map(|p| &text[p.at.unwrap().start..p.at.unwrap().end]).collect();
         assert_eq!(pointed[1], "\"pipline\"");
         assert_eq!(pointed[4], "\"pipeline\"");
         assert!(problems[0].help.as_ref().unwrap().contains("did you mean `update`?"), "{problems:#?}");
