@@ -7,18 +7,23 @@ use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use super::Mongo;
 
 /// A pipeline that must not be applied twice.
-const TWICE_IS_WRONG: &str = r#"[ { "update": "c", "filter": { "n": { "$gte": 0 } }, "pipeline": [ { "$set": { "n": { "$add": ["$n", 1] } } } ],
+pub const TWICE_IS_WRONG: &str = r#"[ { "update": "c", "filter": { "n": { "$gte": 0 } }, "pipeline": [ { "$set": { "n": { "$add": ["$n", 1] } } } ],
     "batch": 5, "throttle": "20ms" } ]"#;
-const BACK: &str = r#"[ { "update": "c", "filter": { "n": { "$gte": 0 } }, "pipeline": [ { "$set": { "n": { "$subtract": ["$n", 1] } } } ] } ]"#;
+pub const BACK: &str = r#"[ { "update": "c", "filter": { "n": { "$gte": 0 } }, "pipeline": [ { "$set": { "n": { "$subtract": ["$n", 1] } } } ] } ]"#;
 
 fn numbered(count: i32) -> Mongo {
-    let mongo = Mongo::new();
+    numbered_in(Mongo::new(), count)
+}
+
+/// Documents whose `n` is their `_id`.
+pub fn numbered_in(mongo: Mongo, count: i32) -> Mongo {
     let documents: Vec<Document> = (0..count).map(|n| doc! { "_id": n, "n": n }).collect();
     mongo.v2.run(doc! { "insert": "c", "documents": documents });
     mongo
 }
 
-fn assert_each_once(mongo: &Mongo, count: i32) {
+#[track_caller]
+pub fn assert_each_once(mongo: &Mongo, count: i32) {
     for (index, document) in mongo.v2.find("c", doc! {}).iter().enumerate() {
         let index = i32::try_from(index).unwrap();
         assert_eq!(document, &doc! { "_id": index, "n": index + 1 });
@@ -26,7 +31,7 @@ fn assert_each_once(mongo: &Mongo, count: i32) {
     assert_eq!(mongo.v2.count("c", doc! {}), u64::try_from(count).unwrap());
 }
 
-fn batches(mongo: &Mongo) -> i64 {
+pub fn batches(mongo: &Mongo) -> i64 {
     let found = mongo.v2.find("v1v2_evolutions", doc! {});
     found.first().and_then(|record| record.get_i64("batches").ok()).unwrap_or(0)
 }
@@ -272,4 +277,34 @@ fn a_step_that_is_mended_to_another_collection_begins_at_its_beginning() {
     mongo.evolution("0001_add", &up.replace("\"c\"", "\"d\""), "[]");
     mongo.up();
     assert_eq!(mongo.v2.find("d", doc! {}), [doc! { "_id": 0, "n": 1 }, doc! { "_id": 1, "n": 2 }]);
+}
+
+/// Whoever takes the lock over removes the fences first: from then on the other one commits nothing.
+#[test]
+fn whoever_has_lost_the_lock_cannot_commit() {
+    let mongo = numbered(300);
+    mongo.evolution("0001_add", TWICE_IS_WRONG, BACK);
+    let mut running = mongo.project.spawn(&["evolve", "up", "--force"]);
+    assert!(running.wait_until(|_| batches(&mongo) >= 2));
+    mongo
+        .v2
+        .run(doc! { "delete": "v1v2_lock", "deletes": [{ "q": { "_id": { "$ne": "run" } }, "limit": 0 }] });
+    let then = mongo.v2.digest(&["v1v2_lock", "v1v2_evolutions"]);
+    let outcome = running.wait().expect(1);
+    assert!(outcome.stderr.contains("lost its lock"), "{}", outcome.stderr);
+    assert_eq!(mongo.v2.digest(&["v1v2_lock", "v1v2_evolutions"]), then);
+    mongo.up();
+    assert_each_once(&mongo, 300);
+}
+
+#[test]
+fn a_collection_with_an_order_of_its_own_is_walked_as_a_whole() {
+    let mongo = Mongo::new();
+    mongo.v2.run(doc! { "create": "c", "collation": { "locale": "en", "strength": 2 } });
+    for id in ["B", "a", "C", "Á", "d", "E", "f", "é"] {
+        mongo.v2.insert("c", doc! { "_id": id, "n": 0 }).unwrap();
+    }
+    mongo.evolution("0001_add", &TWICE_IS_WRONG.replace("\"batch\": 5", "\"batch\": 2"), BACK);
+    mongo.up();
+    assert_eq!(mongo.v2.count("c", doc! { "n": 1 }), 8);
 }

@@ -3,6 +3,7 @@
 
 mod batches;
 mod examples;
+mod failover;
 mod folders;
 mod postgres;
 mod postgres_examples;
@@ -22,7 +23,10 @@ pub struct Mongo {
 
 impl Mongo {
     pub fn new() -> Self {
-        let v2 = MongoDatabase::new();
+        Self::over(MongoDatabase::new())
+    }
+
+    pub fn over(v2: MongoDatabase) -> Self {
         let project = Project::new().env("V2_DATABASE_URL", v2.url());
         Self { v2, project }
     }

@@ -144,3 +144,28 @@ fn a_script_s_session_settings_end_with_it() {
     postgres.up();
     assert_eq!(postgres.lines("select schemaname from pg_tables where tablename = 't'"), ["public"]);
 }
+
+#[test]
+fn whoever_loses_the_connection_loses_lock_and_transaction() {
+    let postgres = Postgres::new();
+    let up = "create table t (id int);\ncreate index concurrently i on t (id);\nselect pg_sleep(60)";
+    postgres.evolution("0001_a", "create table s (id int); select pg_sleep(60)", "drop table s");
+    postgres.evolution("0002_b", up, "drop table t");
+    postgres.project.write("evolutions/0002_b/evolution.toml", "transaction = false");
+    let sleeping = "from pg_stat_activity where query like '%pg_sleep(60)' and pid <> pg_backend_pid() and datname = current_database()";
+    let cut = |state: &str| {
+        let mut running = postgres.project.spawn(&["evolve", "up", "--force"]);
+        assert!(running.wait_until(|_| !postgres.lines(&format!("select 1 {sleeping}")).is_empty()));
+        postgres.lines(&format!("select pg_terminate_backend(pid) {sleeping}"));
+        running.wait().expect(1);
+        let status = postgres.run(&["status"]).expect(0);
+        assert!(status.stdout.contains(state), "{}", status.stdout);
+    };
+    cut("nothing of it is in V2");
+    assert!(postgres.lines("select 1 from pg_tables where tablename = 's'").is_empty());
+    postgres.evolution("0001_a", "create table s (id int)", "drop table s");
+    cut("2 of its parts are done");
+    postgres.evolution("0002_b", &up.replace("(60)", "(0)"), "drop table t");
+    postgres.up();
+    assert_eq!(postgres.states(), ["0001_a|applied|up", "0002_b|applied|up"]);
+}

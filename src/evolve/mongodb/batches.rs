@@ -27,6 +27,8 @@ use crate::target::mongodb::session::LOCK;
 
 /// Attempts of one batch: with the pauses in between they outlast an election.
 const ATTEMPTS: u32 = 12;
+/// How often a commit without an answer is tried again before the position is asked, which knows.
+const COMMITS: u32 = 6;
 /// The first pause; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
@@ -277,7 +279,7 @@ async fn write(
 /// Commits. Without an answer only the commit is tried again; if there is never one, the position tells.
 pub(super) async fn commit(session: &mut ClientSession) -> Result<(), DriverError> {
     let mut pause = FIRST_PAUSE;
-    for _ in 1..ATTEMPTS {
+    for _ in 1..COMMITS {
         match session.commit_transaction().await {
             Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
                 tokio::time::sleep(pause).await;

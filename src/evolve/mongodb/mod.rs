@@ -1,5 +1,5 @@
 //! Evolutions of MongoDB. What changes documents goes batch by batch, each batch in one transaction with the position that it
-//! reached: a pipeline that is applied twice may lose data, so neither may be there without the other. See [`batches`].
+//! reached: a pipeline that is applied twice may lose data, so neither may be there without the other: see `batches.rs`.
 
 mod batches;
 mod bookkeeping;

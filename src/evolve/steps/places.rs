@@ -6,7 +6,13 @@ use std::ops::Range;
 /// The places in a text that is known to be JSON.
 #[derive(Default)]
 pub(super) struct Places {
-    elements: Vec<(Range<usize>, Vec<(String, Range<usize>)>)>,
+    elements: Vec<Element>,
+}
+
+struct Element {
+    /// The brace that opens it.
+    start: Range<usize>,
+    keys: Vec<(String, Range<usize>)>,
 }
 
 impl Places {
@@ -22,16 +28,16 @@ impl Places {
                     let is_key = bytes[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
                     if depth == 2
                         && is_key
-                        && let Some((_, keys)) = this.elements.last_mut()
+                        && let Some(element) = this.elements.last_mut()
                     {
-                        keys.push((text[at + 1..end - 1].to_owned(), at..end));
+                        element.keys.push((text[at + 1..end - 1].to_owned(), at..end));
                     }
                     at = end;
                     continue;
                 }
                 b'{' | b'[' => {
                     if depth == 1 {
-                        this.elements.push((at..at + 1, Vec::new()));
+                        this.elements.push(Element { start: at..at + 1, keys: Vec::new() });
                     }
                     depth += 1;
                 }
@@ -45,9 +51,9 @@ impl Places {
 
     /// The place of an element's key, or of the brace that opens the element.
     pub(super) fn of_key(&self, element: usize, key: Option<&str>) -> Range<usize> {
-        let Some((whole, keys)) = self.elements.get(element) else { return 0..0 };
-        let found = keys.iter().find(|(name, _)| Some(name.as_str()) == key);
-        found.map_or_else(|| whole.clone(), |(_, range)| range.clone())
+        let Some(element) = self.elements.get(element) else { return 0..0 };
+        let found = element.keys.iter().find(|(name, _)| Some(name.as_str()) == key);
+        found.map_or_else(|| element.start.clone(), |(_, range)| range.clone())
     }
 }
 
