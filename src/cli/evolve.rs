@@ -230,7 +230,9 @@ async fn status(context: &Context) -> Result<Outcome> {
     }
     for row in &rows {
         if let Some(advice) = row.advice() {
-            context.output.line(printable(&advice));
+            for line in advice {
+                context.output.line(printable(&line));
+            }
         }
     }
     Ok(Outcome::Done)
@@ -266,7 +268,7 @@ impl Row<'_> {
     }
 
     /// What to do next about one that is not done.
-    fn advice(&self) -> Option<String> {
+    fn advice(&self) -> Option<Vec<String>> {
         let record = self.shown()?;
         let name = self.name();
         let (state, way) = (record.state, record.direction.as_str());
@@ -274,7 +276,7 @@ impl Row<'_> {
             return record
                 .error
                 .as_ref()
-                .map(|error| format!("{name}: it is applied; taking it back failed: {error}"));
+                .map(|error| vec![format!("{name}: it is applied; taking it back failed: {error}")]);
         }
         let who = if state == State::Running {
             "it is being worked on now, or the program ended without a word (killed, or its machine went down)".to_owned()
@@ -295,7 +297,7 @@ impl Row<'_> {
         } else {
             format!("nothing of it is in V2; run `v1v2 evolve {way}` again")
         };
-        Some(format!("{name}: {who}\n  next: {next}"))
+        Some(vec![format!("{name}: {who}"), format!("  next: {next}")])
     }
 }
 

@@ -308,3 +308,28 @@ fn a_collection_with_an_order_of_its_own_is_walked_as_a_whole() {
     mongo.up();
     assert_eq!(mongo.v2.count("c", doc! { "n": 1 }), 8);
 }
+
+#[test]
+fn what_is_half_taken_back_or_half_applied_is_finished_first() {
+    let mongo = numbered(20);
+    mongo.evolution("0001_add", TWICE_IS_WRONG, BACK);
+    mongo.up();
+    let fails = BACK.replace("\"n\": { \"$gte\": 0 } }", "}").replace("} ] } ]", "} ], \"batch\": 5 } ]");
+    mongo.evolution("0001_add", TWICE_IS_WRONG, &fails);
+    mongo.v2.run(doc! { "update": "c", "updates": [{ "q": { "_id": 13 }, "u": { "$set": { "n": "x" } } }] });
+    mongo.project.run(&["repair"]).expect(0);
+    mongo.run(&["down", "--force"]).expect(1);
+    let refused = mongo.run(&["up", "--force"]).expect(5);
+    assert!(refused.stderr.contains("half taken back"), "{}", refused.stderr);
+    mongo.v2.run(doc! { "update": "c", "updates": [{ "q": { "_id": 13 }, "u": { "$set": { "n": 14 } } }] });
+    mongo.down();
+    assert_eq!(mongo.v2.count("c", doc! { "$expr": { "$ne": ["$_id", "$n"] } }), 0);
+    // The other way round it takes --force: the way back expects the whole.
+    mongo.v2.run(doc! { "update": "c", "updates": [{ "q": { "_id": 13 }, "u": { "$set": { "n": "x" } } }] });
+    mongo.evolution("0001_add", &fails.replace("$subtract", "$add"), "[]");
+    mongo.run(&["up", "--force"]).expect(1);
+    let refused = mongo.run(&["down"]).expect(5);
+    assert!(refused.stderr.contains("half applied"), "{}", refused.stderr);
+    mongo.down();
+    assert_eq!(mongo.record(1).get_str("state").unwrap(), "reverted");
+}

@@ -24,7 +24,7 @@ fn a_failed_one_leaves_nothing_and_says_where_and_what_next() {
     assert_eq!(postgres.states(), ["0001_a|applied|up", "0002_b|failed|up"]);
     assert!(postgres.lines("select * from t").is_empty());
     let status = postgres.run(&["status"]).expect(0);
-    for text in ["failed", "pending", "nothing of it is in V2; run `v1v2 evolve up` again"] {
+    for text in ["failed", "pending", "\n  next: nothing of it is in V2; run `v1v2 evolve up` again\n"] {
         assert!(status.stdout.contains(text), "{text}\n{}", status.stdout);
     }
     // It was never applied, so mending it needs nobody's leave; and `down` takes back the one before.

@@ -80,14 +80,14 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
     Ok(connection)
 }
 
-/// Takes back what a script has set in its session.
+/// Takes back what a script has set or made in its session.
 ///
 /// # Errors
 /// Failed: the database does not answer.
 pub async fn as_new(connection: &mut PgConnection, side: Side, settings: &Settings) -> Result<()> {
     let Address { place, schema, .. } = address(side, settings)?;
     let failed = |error: sqlx::Error| Error::database(&place.to_string(), &error);
-    sqlx::raw_sql("reset session authorization; reset role; reset all")
+    sqlx::raw_sql("reset session authorization; reset role; reset all; discard temp")
         .execute(&mut *connection)
         .await
         .map_err(failed)?;

@@ -323,6 +323,7 @@ impl Reader<'_> {
     /// `key`: the one that is wrong; else the step as a whole.
     fn problem(&mut self, key: Option<&str>, message: impl Into<String>, label: &str, fix: &str) {
         let range = self.places.of_key(self.index, key);
+        let label = if label.is_empty() { "here" } else { label };
         let problem = Problem::at(At { file: self.file, start: range.start, end: range.end }, message, label);
         self.problems.push(if fix.is_empty() { problem } else { problem.help(fix) });
     }
