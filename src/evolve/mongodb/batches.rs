@@ -77,6 +77,8 @@ impl From<DriverError> for Fault {
 /// How a batch ended.
 enum Ended {
     Committed,
+    /// By an earlier attempt, and perhaps with more documents than this one: only the record knows how far it got.
+    Before,
     /// It is too much for one transaction.
     TooMuch,
 }
@@ -120,6 +122,14 @@ impl Writer<'_> {
                     ids = following.map_err(|error| explained(self.place, &error))?;
                     rest(pace.throttle, watch).await;
                 }
+                Ended::Before => {
+                    let position = self.book.position().await.map_err(failed)?;
+                    let Some(position) = position else { return Err(lost(self.place)) };
+                    number = position.batches;
+                    progress.advance(batch.0.len() as u64);
+                    ids =
+                        ids::next(&database, walked, position.last.as_ref(), limit).await.map_err(failed)?;
+                }
                 Ended::TooMuch => {
                     ids = batch.half();
                     limit = (limit / 2).max(1);
@@ -140,7 +150,7 @@ impl Writer<'_> {
                 _ => self.transaction(walked, batch, number, change).await,
             };
             let error = match fault {
-                Ok(()) => return Ok(Ended::Committed),
+                Ok(ended) => return Ok(ended),
                 Err(Fault::Ours(error)) => return Err(error),
                 Err(Fault::Driver(error)) => error,
             };
@@ -164,7 +174,7 @@ impl Writer<'_> {
         batch: &Ids,
         number: i64,
         change: &Change<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Ended, Fault> {
         begin(&mut self.session).await?;
         let work = async {
             pass_fence(self.v2, self.place, self.run, &mut self.session).await?;
@@ -173,7 +183,10 @@ impl Writer<'_> {
             Ok::<bool, Fault>(self.book.end_batch(Some(&mut self.session), number, &last, documents).await?)
         };
         match work.await {
-            Ok(true) => Ok(commit(&mut self.session).await?),
+            Ok(true) => {
+                commit(&mut self.session).await?;
+                Ok(Ended::Committed)
+            }
             Ok(false) => {
                 drop(self.session.abort_transaction().await);
                 self.committed_before(number).await
@@ -192,7 +205,7 @@ impl Writer<'_> {
         batch: &Ids,
         number: i64,
         pipeline: &[Document],
-    ) -> Result<(), Fault> {
+    ) -> Result<Ended, Fault> {
         let mut stages = vec![doc! { "$match": batch.filter() }];
         stages.extend_from_slice(pipeline);
         let mut found =
@@ -201,15 +214,15 @@ impl Writer<'_> {
         while found.advance().await? {}
         let last = batch.last().cloned().unwrap_or_default();
         if self.book.end_batch(None, number, &last, batch.0.len() as u64).await? {
-            return Ok(());
+            return Ok(Ended::Committed);
         }
         self.committed_before(number).await
     }
 
     /// The position is not where it was: an earlier attempt was committed after all, or the lock is lost.
-    async fn committed_before(&self, number: i64) -> Result<(), Fault> {
+    async fn committed_before(&self, number: i64) -> Result<Ended, Fault> {
         match self.book.position().await? {
-            Some(position) if position.batches > number => Ok(()),
+            Some(position) if position.batches > number => Ok(Ended::Before),
             _ => Err(Fault::Ours(lost(self.place))),
         }
     }
