@@ -333,3 +333,49 @@ fn what_is_half_taken_back_or_half_applied_is_finished_first() {
     mongo.down();
     assert_eq!(mongo.record(1).get_str("state").unwrap(), "reverted");
 }
+
+/// One step of each kind, killed at moments that differ each time, until it is done: the same as if nothing had happened.
+#[test]
+fn all_kinds_of_steps_killed_anywhere_end_like_an_undisturbed_run() {
+    let up = r#"[
+        { "command": { "create": "log" } },
+        { "update": "c", "pipeline": [ { "$set": { "n": { "$add": ["$n", 1] } } } ], "batch": 15, "throttle": "5ms" },
+        { "command": { "insert": "log", "documents": [ { "text": "once" } ] } },
+        { "aggregate": "c", "pipeline": [ { "$match": { "n": { "$mod": [3, 0] } } }, { "$merge": { "into": "gone", "whenMatched": "replace" } } ],
+          "batch": 15, "throttle": "5ms" },
+        { "delete": "c", "listed_in": "gone", "batch": 5, "throttle": "5ms" },
+        { "command": { "update": "log", "updates": [ { "q": {}, "u": { "$inc": { "times": 1 } }, "multi": true } ] } },
+        { "update": "gone", "pipeline": [ { "$set": { "n": { "$multiply": ["$n", 2] } } } ], "batch": 5, "throttle": "5ms" },
+        { "command": { "renameCollection": "gone", "to": "kept" } },
+        { "command": { "createIndexes": "c", "indexes": [ { "key": { "n": 1 }, "name": "c_n", "unique": true } ] } },
+        { "delete": "c", "filter": { "n": { "$mod": [2, 0] } }, "batch": 10, "throttle": "5ms" },
+        { "command": { "drop": "log2" } } ]"#;
+    let prepared = || {
+        let mongo = numbered(300);
+        mongo.v2.insert("log2", doc! {}).unwrap();
+        mongo.evolution("0001_all", up, "[]");
+        mongo
+    };
+    let result = |mongo: &Mongo| {
+        let indexes: Vec<String> = mongo.v2.indexes("c").into_keys().collect();
+        // The server gives the inserted document its id.
+        (mongo.v2.digest(&["v1v2_evolutions", "v1v2_lock", "log._id"]), indexes)
+    };
+    let undisturbed = prepared();
+    undisturbed.up();
+    let mongo = prepared();
+    let mut kills = 0;
+    for attempt in 0..60_u64 {
+        let mut running = mongo.project.spawn(&["evolve", "up", "--force"]);
+        std::thread::sleep(Duration::from_millis(150 + 37 * (attempt % 9)));
+        if running.signal("KILL") && running.wait().signal() == Some(9) {
+            kills += 1;
+        } else {
+            break;
+        }
+    }
+    mongo.up();
+    assert!(kills >= 3, "killed {kills} times");
+    assert_eq!(result(&mongo), result(&undisturbed));
+    assert_eq!(mongo.v2.count("log", doc! { "times": 1 }), 1);
+}
