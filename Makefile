@@ -1,5 +1,5 @@
 # Names for what people do most; the work is in scripts/.
-.PHONY: help demo test lint bench torture services clean-services
+.PHONY: help demo test lint bench bench-evolve torture services clean-services
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ torture: ## Kill the program N times at random moments (N=2000), and try each fa
 
 bench: ## Benchmarks, on throw-away databases that wait for the disk (TARGET=mongodb: into MongoDB)
 	@scripts/bench.sh
+
+bench-evolve: ## The document step of `v1v2 evolve` against a client's loop, on a throw-away MongoDB
+	@scripts/bench_evolve.sh
 
 services: ## Start the throw-away databases and keep them
 	@scripts/services.sh up

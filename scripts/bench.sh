@@ -19,4 +19,4 @@ trap finish EXIT
 V1V2_SERVICES_DURABLE=1 scripts/services.sh up "${servers[@]}"
 eval "$(scripts/services.sh env)"
 if [ $# = 0 ]; then set -- --; fi
-cargo bench "$@" --target "$target"
+cargo bench --bench speed "$@" --target "$target"

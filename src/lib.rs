@@ -10,6 +10,7 @@ pub mod connect;
 pub mod credentials;
 pub mod definition;
 pub mod error;
+pub mod evolve;
 mod failpoint;
 pub mod identity;
 pub mod ids;

@@ -10,6 +10,8 @@ mod connect;
 #[cfg(test)]
 mod definition_files;
 #[cfg(test)]
+mod evolve;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;

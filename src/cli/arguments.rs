@@ -39,6 +39,9 @@ pub struct Global {
     /// Folder whose files replace the built-in definitions
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub migrators: Option<String>,
+    /// Folder of V2's own versioned changes
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub evolutions: Option<String>,
     /// File of the secret key that passwords are derived from
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub key_file: Option<String>,
@@ -77,8 +80,11 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Remove what a run made
     Rollback(RollbackArgs),
-    /// Put back the indexes and foreign keys that an interrupted bulk load left out
+    /// Put back the indexes and foreign keys that an interrupted bulk load left out; accept edited evolutions
     Repair,
+    /// Change V2 itself, by versioned scripts that can be taken back
+    #[command(subcommand)]
+    Evolve(super::EvolveCommand),
     /// Fill an empty V1 with the built-in example
     Sample(SampleArgs),
     /// Hand out the generated passwords

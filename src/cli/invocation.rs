@@ -74,6 +74,7 @@ impl Invocation {
         match &self.command {
             Command::Migrate(args) => !args.dry_run,
             Command::Setup(_) | Command::Rollback(_) | Command::Repair => true,
+            Command::Evolve(command) => command.changes(),
             _ => false,
         }
     }
@@ -88,6 +89,7 @@ impl Invocation {
             Command::Validate(_) => "validate",
             Command::Rollback(_) => "rollback",
             Command::Repair => "repair",
+            Command::Evolve(_) => "evolve",
             Command::Sample(_) => "sample",
             Command::Credentials(_) => "credentials",
             Command::Users(_) => "users",
@@ -131,6 +133,7 @@ fn flags(global: &Global, command: &Command) -> Vec<(&'static str, String)> {
         }
     };
     text("migrators_dir", &global.migrators);
+    text("evolutions", &global.evolutions);
     text("key_file", &global.key_file);
     text("log_file", &global.log_file);
     text("color", &global.color);

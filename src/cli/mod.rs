@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod completions;
 mod credentials;
+mod evolve;
 mod interrupt;
 mod invocation;
 mod migrate;
@@ -27,6 +28,7 @@ use clap::Parser;
 use tokio::sync::oneshot;
 
 pub use arguments::*;
+pub use evolve::{EvolveArgs, EvolveCommand, EvolveNewArgs};
 pub use interrupt::{Finishing, Interrupt};
 pub use invocation::{Context, Invocation, Outcome};
 
@@ -154,6 +156,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Validate(args) => validate::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
         Command::Repair => repair::run(context).await,
+        Command::Evolve(command) => evolve::run(context, command).await,
         Command::Sample(args) => sample::run(context, args).await,
         Command::Credentials(CredentialsCommand::Export(args)) => credentials::export(context, args).await,
         Command::Users(UsersCommand::VerifyLogin(args)) => users::verify_login(context, args).await,

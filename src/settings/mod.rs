@@ -18,7 +18,7 @@ use secrecy::SecretString;
 pub use layers::{Origin, private};
 pub use table::{SETTINGS, Setting};
 pub use value::did_you_mean;
-pub(crate) use value::{COLORS, ON_EDITED, PASSWORD_MODES};
+pub(crate) use value::{COLORS, ON_EDITED, PASSWORD_MODES, duration};
 
 use crate::error::{Error, Result};
 use layers::{Given, Layer};
@@ -120,6 +120,8 @@ pub struct Settings {
     pub migrators_dir: Option<PathBuf>,
     /// A folder whose files replace the embedded `setup/` file by file.
     pub setup_dir: Option<PathBuf>,
+    /// The folder of evolutions: V2's own versioned changes.
+    pub evolutions: PathBuf,
     /// Rows of V1 in a chunk.
     pub batch_size: usize,
     /// Bytes of V1 (COPY text) in a chunk, whichever limit is met first.
@@ -251,6 +253,7 @@ impl Settings {
             v2_url: None,
             migrators_dir: None,
             setup_dir: None,
+            evolutions: PathBuf::new(),
             batch_size: 1,
             batch_bytes: 1,
             writers: 1,

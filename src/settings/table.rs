@@ -67,6 +67,7 @@ pub static SETTINGS: &[Setting] = &[
     setting!("migrators_dir", "V1V2_MIGRATORS_DIR", Some("--migrators"),
         into!(settings.migrators_dir, |t| value::path(t).map(Some)); unset),
     setting!("setup_dir", "V1V2_SETUP_DIR", None, into!(settings.setup_dir, |t| value::path(t).map(Some)); unset),
+    setting!("evolutions", "V1V2_EVOLUTIONS", Some("--evolutions"), into!(settings.evolutions, value::path)),
     setting!(
         "batch_size",
         "V1V2_BATCH_SIZE",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Color, MaxRejects, OnEdited, PasswordMode};
 
 /// What was expected instead, as the end of a sentence: "must be …".
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 /// A whole number inside a range. Underscores and commas may group digits.
 pub(super) fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Parsed<u64> {
@@ -62,7 +62,7 @@ pub(super) fn bytes(text: &str) -> Parsed<usize> {
 
 /// A duration: a number of seconds, or a number with `ms`, `s`, `min` or `h`. Postgres holds timeouts as
 /// milliseconds in 32 bits with a sign, so that is the limit here too.
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     with_unit(text)
         .and_then(|(number, unit)| {
             let millis = match unit.as_str() {

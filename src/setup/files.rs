@@ -15,6 +15,7 @@ use crate::{Error, Result};
 
 pub(super) const STRUCTURE: &str = "postgres/schema.sql";
 pub(super) const CONTROL: &str = "postgres/control.sql";
+pub(super) const EVOLUTIONS: &str = "postgres/evolutions.sql";
 pub(super) const MANIFEST: &str = "reference/manifest.toml";
 pub(super) const MONGODB_CONTROL: &str = "mongodb/control.json";
 /// One file for each collection of MongoDB, named after it.
@@ -34,6 +35,7 @@ macro_rules! embed {
 const EMBEDDED: &[(&str, &str)] = embed![
     "postgres/schema.sql",
     "postgres/control.sql",
+    "postgres/evolutions.sql",
     "mongodb/control.json",
     "reference/manifest.toml",
     "reference/user_types.csv",
@@ -113,7 +115,7 @@ impl SetupFiles {
         }
         let known = this.known_names()?;
         for (name, file) in own {
-            if name == CONTROL || name == MONGODB_CONTROL {
+            if [CONTROL, EVOLUTIONS, MONGODB_CONTROL].contains(&name.as_str()) {
                 mistakes.add(
                     &file.place,
                     "what v1v2 itself remembers belongs to the program and cannot be replaced; remove this file",

@@ -80,6 +80,20 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
     Ok(connection)
 }
 
+/// Takes back what a script has set or made in its session.
+///
+/// # Errors
+/// Failed: the database does not answer.
+pub async fn as_new(connection: &mut PgConnection, side: Side, settings: &Settings) -> Result<()> {
+    let Address { place, schema, .. } = address(side, settings)?;
+    let failed = |error: sqlx::Error| Error::database(&place.to_string(), &error);
+    sqlx::raw_sql("reset session authorization; reset role; reset all; discard temp")
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    pin(connection, side, settings, schema.as_deref()).await.map_err(failed)
+}
+
 /// Pins what decides how values look as text, so that two servers with different configuration files give the same
 /// text. Done by statements and not by startup parameters, as poolers refuse startup parameters they do not know.
 async fn pin(

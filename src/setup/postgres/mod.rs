@@ -87,7 +87,8 @@ async fn control_schema(conn: &mut PgConnection, files: &SetupFiles) -> Result<(
             .help("use the newer v1v2 that set this database up"));
         }
     }
-    run_script(conn, files, files::CONTROL).await
+    run_script(conn, files, files::CONTROL).await?;
+    run_script(conn, files, files::EVOLUTIONS).await
 }
 
 /// Writes one fact into `v1v2.meta` if it is not there like that already.

@@ -67,12 +67,20 @@ pub struct RunLock {
 impl Held {
     /// Takes the lock, or refuses and says who holds it.
     pub async fn take(shared: &Arc<Shared>) -> Result<Self> {
+        Self::take_as(shared, None).await
+    }
+
+    /// As [`Held::take`]; with the command's name also of a database that `setup` has not prepared, where no run can be
+    /// recorded that would tell others what is going on.
+    pub async fn take_as(shared: &Arc<Shared>, command: Option<&str>) -> Result<Self> {
         let id = Uuid::now_v7();
         let application = application(id);
         let connection = connect::mongodb_as(&shared.settings, &application).await?;
-        require_setup(&connection.database, &shared.place).await?;
+        if command.is_none() {
+            require_setup(&connection.database, &shared.place).await?;
+        }
         let lock = connection.database.collection::<Document>(LOCK);
-        let ours = doc! {
+        let ours = doc! { "command": command,
             "_id": "run", "application": &application, "holder": holder(), "beat": 0_i64,
             "user": user(&connection.database).await, "since": Bson::DateTime(mongodb::bson::DateTime::now()),
         };
@@ -107,6 +115,11 @@ impl Held {
 
     fn database(&self) -> &Database {
         &self.connection.database
+    }
+
+    /// Its own id, which becomes that of the run.
+    pub fn id(&self) -> Uuid {
+        self.id
     }
 }
 
@@ -243,7 +256,10 @@ async fn refusal(shared: &Shared, database: &Database, lock: &Document) -> Resul
             run.get("_id").map(super::overview::uuid_text).unwrap_or_default(),
             run.get_datetime("startedAt").map(super::overview::time_text).unwrap_or_default()
         ),
-        None => format!("a run of {holder} that is just beginning or ending"),
+        None => match lock.get_str("command") {
+            Ok(command) => format!("`{command}` of {holder}"),
+            Err(_) => format!("a run of {holder} that is just beginning or ending"),
+        },
     };
     Ok(Error::refused(format!("{} is in use by another run: {who}", shared.place)).help(format!(
         "wait until it has ended; if its program is dead, the lock is free within {} s",
@@ -318,6 +334,16 @@ impl target::Held for Held {
         }
         runs.insert_one(document).await.map_err(failed)?;
         failpoint::reach("mongodb.run.recorded")?;
+        Ok(Box::new(self.fence(run).await?))
+    }
+}
+
+impl Held {
+    /// Sets up the fences of a run: from now on its transactions can be committed.
+    pub async fn fence(self, run: RunName) -> Result<RunLock> {
+        let shared = self.shared.clone();
+        let failed = |error: mongodb::error::Error| shared.failed(&error);
+        let number = run.number;
         let lock = self.database().collection::<Document>(LOCK);
         // Fences first: whoever takes over removes them after it has marked the lock as its own, so if the mark below is
         // ours, fences that stood before it are either there or gone for good.
@@ -332,7 +358,7 @@ impl target::Held for Held {
             return Err(lost(&shared.place));
         }
         failpoint::reach("mongodb.run.marked")?;
-        Ok(Box::new(RunLock { held: *self, run }))
+        Ok(RunLock { held: self, run })
     }
 }
 

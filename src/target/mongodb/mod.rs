@@ -15,14 +15,14 @@ mod hierarchy;
 mod json;
 mod lag;
 mod ledger;
-mod lock;
+pub(crate) mod lock;
 mod number;
 mod overview;
 mod plain;
 mod raw;
 mod references;
 mod rollback;
-mod session;
+pub(crate) mod session;
 mod shape;
 mod structure;
 mod transaction;
@@ -39,7 +39,9 @@ use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
-use crate::target::{Comparer, Control, Held, Logs, Replicas, RunName, Target, Told, Trial, Writer};
+use crate::target::{
+    Comparer, Control, Held, Logs, Replicas, RunLock, RunName, RunRecord, Target, Told, Trial, Writer,
+};
 
 /// A V2 in MongoDB.
 pub struct MongoDb {
@@ -50,6 +52,23 @@ impl MongoDb {
     /// The V2 of the settings. Nothing is connected yet.
     pub fn new(settings: Arc<Settings>, place: String) -> Self {
         Self { shared: Arc::new(session::Shared::new(settings, place)) }
+    }
+}
+
+impl MongoDb {
+    /// Takes the lock for a command that needs no V2 which `setup` has prepared, records the run where it can be recorded,
+    /// and sets up the fences.
+    ///
+    /// # Errors
+    /// Refused, naming the holder, if another run has it.
+    pub async fn lock(&self, record: &RunRecord) -> Result<Box<dyn RunLock>> {
+        let connection = self.shared.connection().await?;
+        if session::is_prepared(&connection.database, &self.shared.place).await? {
+            return self.hold().await?.begin(record).await;
+        }
+        let held = lock::Held::take_as(&self.shared, Some(record.command)).await?;
+        let run = RunName { number: 0, id: held.id() };
+        Ok(Box::new(held.fence(run).await?))
     }
 }
 

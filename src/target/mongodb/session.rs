@@ -63,6 +63,12 @@ impl Shared {
     }
 }
 
+/// Whether `setup` was ever here.
+pub async fn is_prepared(database: &Database, place: &str) -> Result<bool> {
+    let names = database.list_collection_names().filter(mongodb::bson::doc! { "name": LEDGER }).await;
+    names.map(|names| !names.is_empty()).map_err(|error| Error::mongodb(place, &error))
+}
+
 /// Refuses a V2 that `setup` has not prepared.
 pub async fn require_setup(database: &Database, place: &str) -> Result<()> {
     let names = database

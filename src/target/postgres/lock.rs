@@ -24,7 +24,7 @@ use crate::target::record::ENDED_WITHOUT_A_WORD;
 use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, holder};
 
 /// Key of the advisory lock: the bytes of "v1v2" and a version. Advisory locks belong to one database.
-const ADVISORY_KEY: i64 = 0x7631_7632_0001;
+pub const ADVISORY_KEY: i64 = 0x7631_7632_0001;
 
 /// V2 is ours, and nothing was written yet: the moment for everything that may still refuse.
 pub struct Held {
@@ -34,7 +34,8 @@ pub struct Held {
     session: Session,
 }
 
-/// The right to write to V2, on record. Its connection does nothing but hold the lock and keep the run's record.
+/// The right to write to V2, on record. During a run its connection does nothing but hold the lock and keep the run's
+/// record; what is written over it can only be written while the lock is held.
 pub struct RunLock {
     held: Held,
     run: RunName,
@@ -72,7 +73,14 @@ impl target::Held for Held {
         rollback::find_run(&mut self.connection, id, &self.place).await
     }
 
-    async fn begin(mut self: Box<Self>, record: &RunRecord) -> Result<Box<dyn target::RunLock>> {
+    async fn begin(self: Box<Self>, record: &RunRecord) -> Result<Box<dyn target::RunLock>> {
+        Ok(Box::new(self.record(record).await?))
+    }
+}
+
+impl Held {
+    /// Records the run.
+    pub async fn record(mut self, record: &RunRecord) -> Result<RunLock> {
         let place = self.place.clone();
         let failed = |error: sqlx::Error| Error::database(&place, &error);
         let id = Uuid::now_v7();
@@ -100,7 +108,14 @@ impl target::Held for Held {
         .await
         .map_err(failed)?;
         failpoint::reach("postgres.run.recorded")?;
-        Ok(Box::new(RunLock { held: *self, run: RunName { number, id } }))
+        Ok(RunLock { held: self, run: RunName { number, id } })
+    }
+}
+
+impl RunLock {
+    /// The connection that holds the lock.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.held.connection
     }
 }
 

@@ -9,7 +9,7 @@ mod counts;
 mod ending;
 mod lag;
 mod link;
-mod lock;
+pub(crate) mod lock;
 mod overview;
 mod prune;
 mod readback;
