@@ -79,6 +79,9 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Put back the indexes and foreign keys that an interrupted bulk load left out
     Repair,
+    /// Take, verify and restore backups of V2, and copy MongoDB databases
+    #[command(subcommand)]
+    Backup(super::BackupCommand),
     /// Fill an empty V1 with the built-in example
     Sample(SampleArgs),
     /// Hand out the generated passwords
@@ -110,6 +113,9 @@ pub struct CheckArgs {
     /// Only these entities
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub entities: Vec<String>,
+    /// Refuse without a verified backup of V2 that is not older than this
+    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
+    pub require_backup: Option<String>,
 }
 
 /// `v1v2 migrate`
@@ -151,6 +157,9 @@ pub struct MigrateArgs {
     /// Write into a V2 that already has accounts that are not ours
     #[arg(long)]
     pub into_existing: bool,
+    /// Refuse without a verified backup of V2 that is not older than this
+    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
+    pub require_backup: Option<String>,
     /// Do not validate at the end
     #[arg(long)]
     pub skip_validation: bool,

@@ -4,6 +4,7 @@
 //! main thread can always answer Ctrl-C, whatever the command is busy with, and survives if it panics.
 
 mod arguments;
+mod backup;
 mod check;
 mod completions;
 mod credentials;
@@ -27,6 +28,9 @@ use clap::Parser;
 use tokio::sync::oneshot;
 
 pub use arguments::*;
+pub use backup::{
+    BackupCommand, BackupCopyArgs, BackupCreateArgs, BackupListArgs, BackupRestoreArgs, BackupVerifyArgs,
+};
 pub use interrupt::{Finishing, Interrupt};
 pub use invocation::{Context, Invocation, Outcome};
 
@@ -154,6 +158,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Validate(args) => validate::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
         Command::Repair => repair::run(context).await,
+        Command::Backup(command) => backup::run(context, command).await,
         Command::Sample(args) => sample::run(context, args).await,
         Command::Credentials(CredentialsCommand::Export(args)) => credentials::export(context, args).await,
         Command::Users(UsersCommand::VerifyLogin(args)) => users::verify_login(context, args).await,

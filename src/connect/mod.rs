@@ -13,7 +13,9 @@ use secrecy::ExposeSecret;
 pub use self::mongodb::{
     MongoDb, OLDEST_MONGODB, WRITE_PATIENCE, majority, mongodb, mongodb_as, transaction_options,
 };
-pub use self::postgres::{Identity, OLDEST_SERVER, another, answered, identity, postgres, same_database};
+pub use self::postgres::{
+    Identity, OLDEST_SERVER, another, answered, identity, postgres, program_environment, same_database,
+};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
