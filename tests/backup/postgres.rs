@@ -16,7 +16,7 @@ fn everything(database: &Database) -> (Digest, Vec<Vec<Option<String>>>) {
            from pg_attribute join pg_class c on c.oid = attrelid join pg_namespace n on n.oid = relnamespace \
            where attnum > 0 and not attisdropped and nspname !~ '^pg_' and nspname <> 'information_schema' \
          union all select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index \
-           where indrelid >= 16384 \
+           where indrelid >= 16384 and indrelid::regclass::text !~ '^pg_toast' \
          union all select 'constraint', conrelid::regclass::text || conname, pg_get_constraintdef(oid) || convalidated::text \
            from pg_constraint where oid >= 16384 \
          union all select 'function', oid::regprocedure::text, pg_get_functiondef(oid) from pg_proc \

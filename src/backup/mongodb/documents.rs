@@ -96,6 +96,8 @@ impl Moment {
                 }
             }
         } else {
+            // Said here too: the client's own read concern would take the session's place.
+            let find = find.read_concern(ReadConcern::snapshot());
             let mut cursor = find.session(&mut self.session).await.map_err(failed)?;
             while cursor.advance(&mut self.session).await.map_err(failed)? {
                 if !hand_on(&mut batch, cursor.current(), &to).await {
