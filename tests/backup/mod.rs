@@ -5,6 +5,7 @@ mod copy;
 mod damage;
 mod mongodb;
 mod postgres;
+mod required;
 
 use std::path::{Path, PathBuf};
 
