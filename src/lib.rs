@@ -3,6 +3,7 @@
 //! Start with `ARCHITECTURE.md`: it explains the five promises that hold the design together. The program is
 //! [`cli::main`]; a program of your own with a migrator in Rust is `v1v2::cli::with(MyMigrator).main()`.
 
+pub mod backup;
 pub mod catalog;
 pub mod census;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod ledger;
 pub mod migrator;
 pub mod password;
 pub mod plan;
+pub mod preflight;
 pub mod report;
 pub mod row;
 pub mod run;

@@ -2,6 +2,8 @@
 
 // Helper functions of tests are tests to a reader, but clippy only exempts what is below `#[cfg(test)]`.
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod cli;

@@ -85,6 +85,9 @@ pub enum Command {
     /// Change V2 itself, by versioned scripts that can be taken back
     #[command(subcommand)]
     Evolve(super::EvolveCommand),
+    /// Take, verify and restore backups of V2, and copy MongoDB databases
+    #[command(subcommand)]
+    Backup(super::BackupCommand),
     /// Fill an empty V1 with the built-in example
     Sample(SampleArgs),
     /// Hand out the generated passwords
@@ -116,6 +119,9 @@ pub struct CheckArgs {
     /// Only these entities
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub entities: Vec<String>,
+    /// Refuse without a verified backup of V2 that is not older than this
+    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
+    pub require_backup: Option<String>,
 }
 
 /// `v1v2 migrate`
@@ -169,6 +175,9 @@ pub struct MigrateArgs {
     /// Write into a V2 that already has accounts that are not ours
     #[arg(long)]
     pub into_existing: bool,
+    /// Refuse without a verified backup of V2 that is not older than this
+    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
+    pub require_backup: Option<String>,
     /// Do not validate at the end
     #[arg(long)]
     pub skip_validation: bool,

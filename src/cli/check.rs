@@ -5,6 +5,7 @@ use crate::connect::{self, Side};
 use crate::definition::Definitions;
 use crate::error::Result;
 use crate::plan::Plan;
+use crate::preflight::{self, Finding, Level, Needs};
 use crate::report::Event;
 use crate::source::despite_locks;
 use crate::target::{self, Target};
@@ -14,10 +15,11 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
     let plan = compile(context, &*target).await?;
     let wanted = (!args.entities.is_empty()).then_some(args.entities.as_slice());
     crate::run::select(&plan, wanted, "--entities")?;
+    let findings = look_ahead(context).await?;
     let names: Vec<String> = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
     context.events.emit(&Event::Result {
         command: "check".to_owned(),
-        value: serde_json::json!({ "entities": names }),
+        value: serde_json::json!({ "entities": names, "preflight": findings }),
     });
     for note in &plan.notes {
         context.output.line(format!("note: {note}"));
@@ -31,6 +33,22 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
         names.join(" → ")
     ));
     Ok(Outcome::Done)
+}
+
+/// What would stop a run of these settings later.
+pub(super) async fn look_ahead(context: &Context) -> Result<Vec<Finding>> {
+    let settings = &context.settings;
+    let bytes = preflight::rows_of_v1(settings).await?;
+    let needs = Needs { bytes: Some(bytes), backup: settings.require_backup };
+    let findings = preflight::require(settings, &needs).await?;
+    for Finding { level, what, fix } in &findings {
+        match (level, fix) {
+            (Level::Warning, Some(fix)) => tracing::warn!("{what}; {fix}"),
+            (Level::Warning, None) => tracing::warn!("{what}"),
+            _ => tracing::info!("{what}"),
+        }
+    }
+    Ok(findings)
 }
 
 fn count(number: usize, one: &str, many: &str) -> String {

@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use super::BackupCommand;
 use super::arguments::{Arguments, Command, Global};
 use super::interrupt::Interrupt;
 use crate::error::Result;
@@ -32,7 +33,8 @@ pub struct Context {
     pub progress: Progress,
     /// Ctrl-C.
     pub interrupt: Interrupt,
-    /// The command line, quoted for a shell: what to run again. No secret can be in it, as none can be a flag.
+    /// The command line, quoted for a shell: what to run again. The only secrets that can be flags, the URLs of a copy, are
+    /// left out.
     pub command_line: String,
 }
 
@@ -75,6 +77,7 @@ impl Invocation {
             Command::Migrate(args) => !args.dry_run,
             Command::Setup(_) | Command::Rollback(_) | Command::Repair => true,
             Command::Evolve(command) => command.changes(),
+            Command::Backup(BackupCommand::Restore(_) | BackupCommand::Copy(_)) => true,
             _ => false,
         }
     }
@@ -90,6 +93,7 @@ impl Invocation {
             Command::Rollback(_) => "rollback",
             Command::Repair => "repair",
             Command::Evolve(_) => "evolve",
+            Command::Backup(_) => "backup",
             Command::Sample(_) => "sample",
             Command::Credentials(_) => "credentials",
             Command::Users(_) => "users",
@@ -145,6 +149,10 @@ fn flags(global: &Global, command: &Command) -> Vec<(&'static str, String)> {
         text("max_rows_per_second", &args.max_rows_per_second);
         text("max_lag", &args.max_lag);
         text("max_rejects", &args.max_rejects);
+        text("require_backup", &args.require_backup);
+    }
+    if let Command::Check(args) = command {
+        text("require_backup", &args.require_backup);
     }
     let mut switch = |key, on: bool, value: &str| {
         if on {
@@ -164,8 +172,16 @@ fn flags(global: &Global, command: &Command) -> Vec<(&'static str, String)> {
 
 /// The command line of this process, such that a shell reads it as it was.
 fn command_line() -> String {
-    let quoted = std::env::args_os().skip(1).map(|argument| quote(&argument.to_string_lossy()));
+    let quoted = std::env::args_os().skip(1).map(|argument| quote(&without_url(&argument.to_string_lossy())));
     std::iter::once("v1v2".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// A URL may hold a password.
+fn without_url(argument: &str) -> std::borrow::Cow<'_, str> {
+    match argument.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://…").into(),
+        None => argument.into(),
+    }
 }
 
 fn quote(argument: &str) -> String {

@@ -16,6 +16,9 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     let target = target::open(&context.settings)?;
     let plan = Arc::new(super::check::compile(context, &*target).await?);
     let options = options(&plan, args)?;
+    if !args.dry_run {
+        super::check::look_ahead(context).await?;
+    }
     if !args.dry_run && !args.force {
         report::confirm(&question(context, &plan, &options)?)?;
     }

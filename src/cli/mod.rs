@@ -4,6 +4,7 @@
 //! main thread can always answer Ctrl-C, whatever the command is busy with, and survives if it panics.
 
 mod arguments;
+mod backup;
 mod check;
 mod completions;
 mod credentials;
@@ -28,6 +29,9 @@ use clap::Parser;
 use tokio::sync::oneshot;
 
 pub use arguments::*;
+pub use backup::{
+    BackupCommand, BackupCopyArgs, BackupCreateArgs, BackupListArgs, BackupRestoreArgs, BackupVerifyArgs,
+};
 pub use evolve::{EvolveArgs, EvolveCommand, EvolveNewArgs};
 pub use interrupt::{Finishing, Interrupt};
 pub use invocation::{Context, Invocation, Outcome};
@@ -157,6 +161,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Rollback(args) => rollback::run(context, args).await,
         Command::Repair => repair::run(context).await,
         Command::Evolve(command) => evolve::run(context, command).await,
+        Command::Backup(command) => backup::run(context, command).await,
         Command::Sample(args) => sample::run(context, args).await,
         Command::Credentials(CredentialsCommand::Export(args)) => credentials::export(context, args).await,
         Command::Users(UsersCommand::VerifyLogin(args)) => users::verify_login(context, args).await,

@@ -14,7 +14,8 @@ pub use self::mongodb::{
     MongoDb, OLDEST_MONGODB, WRITE_PATIENCE, majority, mongodb, mongodb_as, transaction_options,
 };
 pub use self::postgres::{
-    Identity, OLDEST_SERVER, another, answered, as_new, identity, postgres, same_database,
+    Identity, OLDEST_SERVER, another, answered, as_new, identity, postgres, program_environment,
+    same_database,
 };
 use crate::error::{Error, Result};
 use crate::settings::Settings;

@@ -67,9 +67,9 @@ pub(super) struct Layer {
 }
 
 /// Names of the environment that begin like ours but are none of the program's business: what the test suite and
-/// `scripts/services.sh` read. Whoever exported one for them must be able to run the program in the same shell. A
-/// name that ends in `_` stands for all that begin with it.
-const NOT_SETTINGS: [&str; 4] = ["V1V2_TEST_", "V1V2_SERVICES_", "V1V2_PG_BIN", "V1V2_MONGOD"];
+/// `scripts/services.sh` read, and the URLs of `backup copy`. Whoever exported one for them must be able to run the program
+/// in the same shell. A name that ends in `_` stands for all that begin with it.
+const NOT_SETTINGS: [&str; 5] = ["V1V2_TEST_", "V1V2_SERVICES_", "V1V2_COPY_", "V1V2_PG_BIN", "V1V2_MONGOD"];
 
 fn is_ours(name: &str) -> bool {
     let known = |other: &&str| name == *other || other.ends_with('_') && name.starts_with(*other);

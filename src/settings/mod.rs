@@ -148,6 +148,10 @@ pub struct Settings {
     pub key_file: PathBuf,
     /// Whether to write into a V2 that already has accounts that are not ours.
     pub into_existing: bool,
+    /// The folder that holds backups.
+    pub backups: PathBuf,
+    /// How old the newest verified backup of V2 may be before anything is written; `None` = none is asked for.
+    pub require_backup: Option<Duration>,
     /// When so many rows are rejected that the run stops; `None` = never.
     pub max_rejects: Option<MaxRejects>,
     /// Whether to allow a remote server without verified TLS.
@@ -267,6 +271,8 @@ impl Settings {
             hash_threads: 0,
             key_file: PathBuf::new(),
             into_existing: false,
+            backups: PathBuf::new(),
+            require_backup: None,
             max_rejects: None,
             insecure_tls: false,
             log_file: PathBuf::new(),

@@ -134,6 +134,9 @@ pub static SETTINGS: &[Setting] = &[
         Some("--into-existing"),
         into!(settings.into_existing, value::truth)
     ),
+    setting!("backups", "V1V2_BACKUPS", None, into!(settings.backups, value::path)),
+    setting!("require_backup", "V1V2_REQUIRE_BACKUP", Some("--require-backup"),
+        into!(settings.require_backup, |t| value::duration(t).map(Some)); unset),
     setting!("max_rejects", "V1V2_MAX_REJECTS", Some("--max-rejects"),
         into!(settings.max_rejects, |t| value::max_rejects(t).map(Some)); unset),
     setting!(

@@ -4,6 +4,7 @@
 mod failure;
 mod patience;
 mod pooler;
+mod programs;
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -11,6 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use url::Url;
 
 pub use self::patience::answered;
+pub use self::programs::program_environment;
 use super::{Place, Side, is_local, silent, unknown_host};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
