@@ -6,7 +6,7 @@
 //! not compile. (The `fail` crate does the same with a registry of actions, but its last release is of 2022, and it can
 //! neither cut a connection nor return an error that is made for the place.)
 //!
-//! `FAILPOINT=name@N:action` arms one point for its Nth visit. Actions: `error`, one that goes away by itself; `fatal`,
+//! `FAILPOINT=name@N:action` arms a point for its Nth visit; `;` stands between several. Actions: `error`, one that goes away by itself; `fatal`,
 //! one that does not; `abort`, the end of the process at this place by SIGKILL; `cut ADDRESS`, which connects to that
 //! address and goes on once the other side, which cuts the program's connections meanwhile, hangs up.
 
@@ -81,21 +81,25 @@ mod armed {
         /// The visit at which it goes off, from 1.
         visit: u32,
         action: String,
+        visits: AtomicU32,
     }
 
-    static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
-        let text = std::env::var("FAILPOINT").ok()?;
-        let (point, action) = text.split_once(':')?;
-        let (name, visit) = point.split_once('@')?;
-        Some(Armed { name: name.to_owned(), visit: visit.parse().ok()?, action: action.to_owned() })
+    static ARMED: LazyLock<Vec<Armed>> = LazyLock::new(|| {
+        let text = std::env::var("FAILPOINT").unwrap_or_default();
+        text.split(';').filter_map(parse).collect()
     });
 
-    static VISITS: AtomicU32 = AtomicU32::new(0);
+    fn parse(text: &str) -> Option<Armed> {
+        let (point, action) = text.split_once(':')?;
+        let (name, visit) = point.split_once('@')?;
+        let (name, action, visit) = (name.to_owned(), action.to_owned(), visit.parse().ok()?);
+        Some(Armed { name, visit, action, visits: AtomicU32::new(0) })
+    }
 
     /// A point. See the module.
     pub(crate) fn reach(name: &str) -> Result<(), Injected> {
-        let Some(armed) = ARMED.as_ref().filter(|armed| armed.name == name) else { return Ok(()) };
-        if VISITS.fetch_add(1, Ordering::SeqCst) + 1 != armed.visit {
+        let Some(armed) = ARMED.iter().find(|armed| armed.name == name) else { return Ok(()) };
+        if armed.visits.fetch_add(1, Ordering::SeqCst) + 1 != armed.visit {
             return Ok(());
         }
         tracing::warn!("fail point {name}: {}", armed.action);

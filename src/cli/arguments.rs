@@ -178,6 +178,9 @@ pub struct MigrateArgs {
     /// Refuse without a verified backup of V2 that is not older than this
     #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
     pub require_backup: Option<String>,
+    /// Take a backup of V2 first; if the run or its validation fails, take it back, and if that fails, restore the backup
+    #[arg(long, conflicts_with_all = ["dry_run", "skip_validation"])]
+    pub safe: bool,
     /// Do not validate at the end
     #[arg(long)]
     pub skip_validation: bool,

@@ -244,13 +244,13 @@ fn age(age: Duration) -> String {
 }
 
 /// One bar at a time.
-struct Bars {
+pub(super) struct Bars {
     progress: Progress,
     current: Mutex<Option<EntityProgress>>,
 }
 
 impl Bars {
-    fn new(progress: Progress) -> Self {
+    pub(super) fn new(progress: Progress) -> Self {
         Self { progress, current: Mutex::default() }
     }
 
@@ -261,7 +261,7 @@ impl Bars {
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.show(None);
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, safe};
 use crate::connect::{self, Side};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evolve::{Direction, Evolution, Record, Session, State, Watch, order, template};
 use crate::report::{self, Align, Event, Table, printable};
+use crate::target;
+use crate::validate::Only;
 
 /// `v1v2 evolve`
 #[derive(Debug, Clone, Subcommand)]
@@ -40,6 +42,10 @@ pub struct EvolveArgs {
     /// Show what would be done; change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Up: take a backup first; if an evolution or what is validated afterwards fails, take back what was applied, and if that
+    /// fails, restore the backup
+    #[arg(long, conflicts_with = "dry_run")]
+    pub safe: bool,
     /// Do not ask; with down: also what is irreversible or half applied
     #[arg(long)]
     pub force: bool,
@@ -58,7 +64,10 @@ impl EvolveCommand {
 pub(super) async fn run(context: &Context, command: &EvolveCommand) -> Result<Outcome> {
     match command {
         EvolveCommand::New(args) => new(context, args),
+        EvolveCommand::Up(args) if args.safe => go_safely(context, args).await,
         EvolveCommand::Up(args) => go(context, Direction::Up, args).await,
+        EvolveCommand::Down(args) if args.safe => Err(Error::usage("--safe is for `evolve up`")
+            .help("take a backup by `v1v2 backup create` before `evolve down`")),
         EvolveCommand::Down(args) => go(context, Direction::Down, args).await,
         EvolveCommand::Status => status(context).await,
     }
@@ -95,6 +104,81 @@ async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Resul
     let word = if direction == Direction::Up { "applied" } else { "taken back" };
     context.output.line(format!("{place}: {} {word}", count(done.len())));
     Ok(Outcome::Done)
+}
+
+/// Asks first, as what follows takes its time; then everything under a backup.
+async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
+    let session = Session::open(&context.settings).await?;
+    let list = session.plan(Direction::Up, args.to, args.force)?;
+    if list.is_empty() {
+        return Ok(nothing(context, &session, Direction::Up));
+    }
+    if !args.force {
+        let names: Vec<&str> = list.iter().map(|evolution| evolution.name.as_str()).collect();
+        report::confirm(&format!("Apply {} in {} after a backup?", names.join(", "), session.place()))?;
+    }
+    drop(session);
+    let asked = EvolveArgs { force: true, ..args.clone() };
+    let names: Vec<u32> = list.iter().map(|evolution| evolution.number).collect();
+    let work = async || {
+        let outcome = go(context, Direction::Up, &asked).await?;
+        validate(context, &names).await?;
+        Ok(outcome)
+    };
+    safe::guard(context, work, async || undo(context, &names).await).await
+}
+
+/// All of them are recorded as applied; and where a migration keeps its ledger, its records are still there.
+async fn validate(context: &Context, numbers: &[u32]) -> Result<()> {
+    let session = Session::open(&context.settings).await?;
+    let applied = |number: &u32| session.records.iter().any(|of| of.number == *number && of.is_applied());
+    if let Some(lacking) = numbers.iter().find(|number| !applied(number)) {
+        return Err(Error::differences(format!("evolution {lacking} is not applied")));
+    }
+    let target = target::open(&context.settings)?;
+    let Ok(mut control) = target.control().await else { return Ok(()) };
+    if control.ledger_lines().await?.is_empty() {
+        return Ok(());
+    }
+    match super::check::compile(context, &*target).await {
+        Ok(plan) => super::validate::validate(context, &*target, &plan, &Only::default(), false).await,
+        Err(error) => {
+            tracing::warn!(
+                "the definitions of the migration do not fit V2 any more, so only the evolutions were validated: {}",
+                error.message()
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Takes back those of these evolutions that were applied.
+async fn undo(context: &Context, numbers: &[u32]) -> Result<bool> {
+    let mut changed = false;
+    loop {
+        let mut session = Session::open(&context.settings).await?;
+        if let Some(half) = session.records.iter().find(|of| of.is_partial() && numbers.contains(&of.number))
+        {
+            return Err(Error::refused(format!("{} is half applied", half.name)));
+        }
+        let last = session.records.iter().filter(|of| of.is_applied()).max_by_key(|of| of.serial);
+        if !last.is_some_and(|last| numbers.contains(&last.number)) {
+            return Ok(changed);
+        }
+        session.lock(vec!["down".to_owned(), "after a failure".to_owned()]).await?;
+        let watch = Watch { progress: context.progress.clone(), stop: context.interrupt.receiver() };
+        let taken = async {
+            let list = session.plan(Direction::Down, None, false)?;
+            for evolution in &list {
+                session.run(evolution, Direction::Down, &watch).await?;
+            }
+            Ok(())
+        };
+        let taken: Result<()> = taken.await;
+        session.release(taken.as_ref().err()).await;
+        taken?;
+        changed = true;
+    }
 }
 
 fn arguments(direction: Direction, args: &EvolveArgs) -> Vec<String> {

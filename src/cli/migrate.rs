@@ -3,25 +3,40 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Context, MigrateArgs, Outcome};
+use super::{Context, MigrateArgs, Outcome, rollback, safe};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::{self, Align, EntityProgress, Event, Output, Progress, Table};
 use crate::run::{self, EntitySummary, Observer, Options, Summary};
 use crate::source::filter;
-use crate::target::{self, Logs};
+use crate::target::{self, Logs, Target};
 use crate::validate::Only;
 
 pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome> {
     let target = target::open(&context.settings)?;
     let plan = Arc::new(super::check::compile(context, &*target).await?);
     let options = options(&plan, args)?;
-    if !args.dry_run {
+    if !args.dry_run && !args.safe {
         super::check::look_ahead(context).await?;
     }
     if !args.dry_run && !args.force {
         report::confirm(&question(context, &plan, &options)?)?;
     }
+    if !args.safe {
+        return work(context, &*target, plan, options, args).await;
+    }
+    let before = rollback::latest(&*target).await?;
+    let undo = async || rollback::since(context, &*target, &plan, before).await;
+    safe::guard(context, async || work(context, &*target, plan.clone(), options, args).await, undo).await
+}
+
+async fn work(
+    context: &Context,
+    target: &dyn Target,
+    plan: Arc<Plan>,
+    options: Options,
+    args: &MigrateArgs,
+) -> Result<Outcome> {
     let entities = options.entities.clone();
     let filtered: Vec<String> = options.filters.keys().cloned().collect();
     let finishing = context.interrupt.finish_first();
@@ -35,7 +50,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
         }
     });
     let migrated =
-        run::migrate(&*target, context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
+        run::migrate(target, context.settings.clone(), plan.clone(), options, observer.clone(), stop).await;
     asked.abort();
     drop(finishing);
     observer.finish();
@@ -49,7 +64,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     }
     if !args.dry_run && !args.skip_validation {
         let only = Only { entities: entities.as_deref(), partial: &filtered };
-        super::validate::validate(context, &*target, &plan, &only, true).await?;
+        super::validate::validate(context, target, &plan, &only, true).await?;
     }
     Ok(if summary.rejected() > 0 || summary.refused() > 0 { Outcome::Rejects } else { Outcome::Done })
 }

@@ -14,6 +14,7 @@ mod invocation;
 mod migrate;
 mod repair;
 mod rollback;
+mod safe;
 mod sample;
 mod settings;
 mod setup;

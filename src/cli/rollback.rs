@@ -1,9 +1,10 @@
 //! `v1v2 rollback`: takes back what a run made.
 
 use super::{Context, Outcome, RollbackArgs};
-use crate::error::Result;
+use crate::error::{Kind, Result};
+use crate::plan::Plan;
 use crate::report::{self, Align, Event, Table};
-use crate::target::{self, RolledBack, RunRecord, State};
+use crate::target::{self, Held, RolledBack, RunName, RunRecord, State, Target};
 
 /// Rows listed on the terminal; with `--json` all of them are.
 const SHOWN: usize = 20;
@@ -11,7 +12,6 @@ const SHOWN: usize = 20;
 pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcome> {
     let target = target::open(&context.settings)?;
     let plan = super::check::compile(context, &*target).await?;
-    let record = RunRecord { command: "rollback", ..RunRecord::default() };
     let mut held = target.hold().await?;
     let id = args.run.map(|id| id.to_string());
     let wanted = match held.find_run(id.as_deref()).await {
@@ -28,11 +28,24 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
             return Err(error);
         }
     };
-    let mut lock = held.begin(&record).await?;
+    let done = take_back(context, &*target, &plan, held, run).await?;
+    print(context, &done);
+    Ok(Outcome::Done)
+}
+
+/// Takes a run back. `held` is the lock.
+async fn take_back(
+    context: &Context,
+    target: &dyn Target,
+    plan: &Plan,
+    held: Box<dyn Held>,
+    run: RunName,
+) -> Result<RolledBack> {
+    let mut lock = held.begin(&RunRecord { command: "rollback", ..RunRecord::default() }).await?;
     let work = async {
         target.restore(&|name| tracing::info!("bringing back {name}")).await?;
         let progress = context.progress.entity("rollback", None);
-        let done = lock.rollback(&plan, run, &|lines| progress.advance(lines)).await;
+        let done = lock.rollback(plan, run, &|lines| progress.advance(lines)).await;
         progress.finish();
         done
     };
@@ -42,8 +55,44 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
         Err(error) => (State::Failed, Some(error.message().to_owned())),
     };
     target::release(lock, state, error.as_deref(), &serde_json::json!({})).await;
-    print(context, &done?);
-    Ok(Outcome::Done)
+    done
+}
+
+/// The run that would be taken back now: the last one that wrote something and was not taken back.
+pub(super) async fn latest(target: &dyn Target) -> Result<Option<RunName>> {
+    let mut held = target.hold().await?;
+    let found = held.find_run(None).await;
+    held.give_up().await;
+    match found {
+        Ok(run) => Ok(Some(run)),
+        Err(error) if error.kind() == Kind::Refused => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes back what was done since `before` was the latest run; `false` if nothing was.
+pub(super) async fn since(
+    context: &Context,
+    target: &dyn Target,
+    plan: &Plan,
+    before: Option<RunName>,
+) -> Result<bool> {
+    let mut held = target.hold().await?;
+    let found = match held.find_run(None).await {
+        Ok(run) => Some(run).filter(|run| Some(*run) != before),
+        Err(error) if error.kind() == Kind::Refused => None,
+        Err(error) => {
+            held.give_up().await;
+            return Err(error);
+        }
+    };
+    if let Some(run) = found {
+        return take_back(context, target, plan, held, run).await.map(|_| true);
+    }
+    // A bulk load may have begun, and no more.
+    let restored = target.restore(&|name| tracing::info!("bringing back {name}")).await;
+    held.give_up().await;
+    restored.map(|_| false)
 }
 
 fn print(context: &Context, done: &RolledBack) {

@@ -162,7 +162,7 @@ async fn feed(
         command.spawn().map_err(|error| Error::failed(format!("pg_restore does not start: {error}")))?;
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let feeding = async {
-        let Some(mut stdin) = stdin else { return Result::Ok(()) };
+        let Some(mut stdin) = stdin else { return Ok::<(), Error>(()) };
         let mut buffer = vec![0; 256 << 10];
         loop {
             let read = file.read(&mut buffer).await.map_err(unreadable)?;
@@ -178,7 +178,7 @@ async fn feed(
             // Unreadable messages are as good as none.
             drop(stderr.read_to_end(&mut text).await);
         }
-        Result::Ok(text)
+        Ok::<_, Error>(text)
     };
     let ((), messages) = tokio::try_join!(feeding, listening)?;
     let status =
