@@ -12,5 +12,6 @@ trap finish EXIT
 scripts/services.sh up
 eval "$(scripts/services.sh env)"
 export V1V2_TORTURE_KILLS=${N:-2000}
+export V1V2_TORTURE_VISITS=all
 if [ -n "${SEED:-}" ]; then export V1V2_TORTURE_SEED=$SEED; fi
 cargo test --features failpoints --test all -- --nocapture torture

@@ -24,6 +24,8 @@ mod layout;
 #[cfg(test)]
 mod mongodb;
 #[cfg(test)]
+mod safe;
+#[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod setup;

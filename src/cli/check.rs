@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
     let plan = compile(context, &*target).await?;
     let wanted = (!args.entities.is_empty()).then_some(args.entities.as_slice());
     crate::run::select(&plan, wanted, "--entities")?;
-    let findings = look_ahead(context).await?;
+    let findings = look_ahead(context, &needs_of_a_run(context).await?).await?;
     let names: Vec<String> = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
     context.events.emit(&Event::Result {
         command: "check".to_owned(),
@@ -35,12 +35,15 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
     Ok(Outcome::Done)
 }
 
-/// What would stop a run of these settings later.
-pub(super) async fn look_ahead(context: &Context) -> Result<Vec<Finding>> {
-    let settings = &context.settings;
-    let bytes = preflight::rows_of_v1(settings).await?;
-    let needs = Needs { bytes: Some(bytes), backup: settings.require_backup };
-    let findings = preflight::require(settings, &needs).await?;
+/// What a migration needs.
+pub(super) async fn needs_of_a_run(context: &Context) -> Result<Needs> {
+    let bytes = preflight::rows_of_v1(&context.settings).await?;
+    Ok(Needs { bytes: Some(bytes), backup: context.settings.require_backup })
+}
+
+/// What would stop the work of these settings later.
+pub(super) async fn look_ahead(context: &Context, needs: &Needs) -> Result<Vec<Finding>> {
+    let findings = preflight::require(&context.settings, needs).await?;
     for Finding { level, what, fix } in &findings {
         match (level, fix) {
             (Level::Warning, Some(fix)) => tracing::warn!("{what}; {fix}"),

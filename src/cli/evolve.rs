@@ -9,6 +9,7 @@ use super::{Context, Outcome, safe};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::evolve::{Direction, Evolution, Record, Session, State, Watch, order, template};
+use crate::preflight::Needs;
 use crate::report::{self, Align, Event, Table, printable};
 use crate::target;
 use crate::validate::Only;
@@ -46,6 +47,9 @@ pub struct EvolveArgs {
     /// fails, restore the backup
     #[arg(long, conflicts_with = "dry_run")]
     pub safe: bool,
+    /// Up: refuse without a verified backup that is not older than this
+    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
+    pub require_backup: Option<String>,
     /// Do not ask; with down: also what is irreversible or half applied
     #[arg(long)]
     pub force: bool,
@@ -90,6 +94,10 @@ async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Resul
     if session.plan(direction, args.to, args.force)?.is_empty() {
         return Ok(nothing(context, &session, direction));
     }
+    if direction == Direction::Up && !args.safe {
+        let needs = Needs { bytes: None, backup: context.settings.require_backup };
+        super::check::look_ahead(context, &needs).await?;
+    }
     session.lock(arguments(direction, args)).await?;
     let mut done = Vec::new();
     let ended = work(context, &mut session, direction, args, &mut done).await;
@@ -125,7 +133,7 @@ async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
         validate(context, &names).await?;
         Ok(outcome)
     };
-    safe::guard(context, work, async || undo(context, &names).await).await
+    safe::guard(context, Needs::default(), work, async || undo(context, &names).await).await
 }
 
 /// All of them are recorded as applied; and where a migration keeps its ledger, its records are still there.

@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     let plan = Arc::new(super::check::compile(context, &*target).await?);
     let options = options(&plan, args)?;
     if !args.dry_run && !args.safe {
-        super::check::look_ahead(context).await?;
+        super::check::look_ahead(context, &super::check::needs_of_a_run(context).await?).await?;
     }
     if !args.dry_run && !args.force {
         report::confirm(&question(context, &plan, &options)?)?;
@@ -27,7 +27,9 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     }
     let before = rollback::latest(&*target).await?;
     let undo = async || rollback::since(context, &*target, &plan, before).await;
-    safe::guard(context, async || work(context, &*target, plan.clone(), options, args).await, undo).await
+    let needs = super::check::needs_of_a_run(context).await?;
+    safe::guard(context, needs, async || work(context, &*target, plan.clone(), options, args).await, undo)
+        .await
 }
 
 async fn work(

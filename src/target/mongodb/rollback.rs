@@ -133,7 +133,6 @@ pub async fn rollback(
     if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
         database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
     }
-    super::structure::forget(database).await.map_err(failed)?;
     failpoint::reach("mongodb.rollback.done")?;
     Ok(result)
 }
@@ -292,7 +291,7 @@ impl Chunk<'_> {
         if ledger.find_one(doc! {}).session(&mut *session).await?.is_none() {
             self.delete(session, ENTITIES, doc! {}).await?;
         }
-        Ok(())
+        super::structure::forget(self.database, session).await
     }
 
     /// The rows' own documents that nobody has touched.

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::TryStreamExt;
-use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::{ClientSession, Database};
 
 use super::session::{DROPPED, LEDGER, META, Shared};
 use crate::error::Result;
@@ -53,14 +53,17 @@ pub async fn keep(shared: &Shared, database: &Database, entities: &[&Entity], an
 }
 
 /// Forgets the collections of entities that have no ledger line left.
-pub async fn forget(database: &Database) -> mongodb::error::Result<()> {
+pub async fn forget(database: &Database, session: &mut ClientSession) -> mongodb::error::Result<()> {
     let kept = doc! { "_id": { "$regex": format!("^{KEY}") } };
-    let kept: Vec<Document> = database.collection(META).find(kept).await?.try_collect().await?;
+    let mut cursor = database.collection::<Document>(META).find(kept).session(&mut *session).await?;
+    let kept: Vec<Document> = cursor.stream(&mut *session).try_collect().await?;
     for of in kept {
         let Some(entity) = of.get_str("_id").ok().and_then(|id| id.strip_prefix(KEY)) else { continue };
-        let line = super::session::raw(database, LEDGER).find_one(super::ledger::lines_of(entity)).await?;
+        let lines = super::ledger::lines_of(entity);
+        let line = super::session::raw(database, LEDGER).find_one(lines).session(&mut *session).await?;
         if line.is_none() {
-            database.collection::<Document>(META).delete_one(doc! { "_id": of.get("_id") }).await?;
+            let of = doc! { "_id": of.get("_id") };
+            database.collection::<Document>(META).delete_one(of).session(&mut *session).await?;
         }
     }
     Ok(())
