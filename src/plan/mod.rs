@@ -22,6 +22,7 @@ mod query;
 mod v2;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::catalog::BsonKind;
@@ -104,6 +105,28 @@ pub struct Entity {
     pub writes: Vec<Write>,
     /// xxh3-128 (hex) of the definition files' bytes that made this entity: tells that a definition was edited.
     pub definition_hash: String,
+}
+
+impl Entity {
+    /// What the definition consists of, each part by name with a hash of what it says: tells which parts were edited.
+    pub fn parts(&self) -> BTreeMap<String, String> {
+        let hash = |what: String| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(what.as_bytes()));
+        let mut parts = BTreeMap::from([
+            ("the query".to_owned(), hash(format!("{} {}", self.source.query, self.source.key))),
+            ("the account".to_owned(), hash(format!("{:?}", self.account))),
+        ]);
+        for write in &self.writes {
+            let table = write
+                .inside
+                .as_ref()
+                .map_or_else(|| write.table.name.clone(), |inside| format!("{}.{inside}", write.table.name));
+            for column in &write.columns {
+                let says = hash(format!("{:?} {:?}", write.when, column.fill));
+                parts.insert(format!("{table}.{}", column.name), says);
+            }
+        }
+        parts
+    }
 }
 
 /// A query of V1 and its unique key.

@@ -357,6 +357,9 @@ async fn carry(
             let run = lock.run();
             failpoint::reach("run.begun")?;
             control.keep_entities(&new_entities, run.number).await?;
+            for of in plan.entities.iter().filter(|of| new_entities.iter().any(|new| new.name == *of.name)) {
+                keep_definition(&mut *control, of).await?;
+            }
             failpoint::reach("run.entities")?;
             control.keep_structure(&job.selected(), job.options.accept_changes).await?;
             if job.makes_passwords() {
@@ -416,9 +419,9 @@ async fn carry(
     {
         prune(&shared, &mut **lock).await?;
         for &entity in &job.selected {
-            let Entity { name, definition_hash, .. } = &plan.entities[entity];
-            if shared.edited_definitions[entity] && !job.options.filters.contains_key(&**name) {
-                control.keep_definition(name, definition_hash).await?;
+            let of = &plan.entities[entity];
+            if shared.edited_definitions[entity] && !job.options.filters.contains_key(&*of.name) {
+                keep_definition(&mut *control, of).await?;
             }
         }
         let restored = target.restore(&|name| job.observer.step(&format!("bringing back {name}"))).await?;
@@ -430,6 +433,12 @@ async fn carry(
     let mut summary = shared.summary.finish();
     summary.interrupted = job.stop.asked();
     Ok((summary, trial))
+}
+
+/// Remembers by which definition the entity's rows are in V2.
+async fn keep_definition(control: &mut dyn Control, of: &Entity) -> Result<()> {
+    let parts = serde_json::to_string(&of.parts()).unwrap_or_default();
+    control.keep_definition(&of.name, &of.definition_hash, &parts).await
 }
 
 /// Removes what V1 no longer has: what refers to others goes before them.

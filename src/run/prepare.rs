@@ -1,5 +1,6 @@
 //! Everything a run looks up once, before the first row.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{EntitySummary, Estimate, Summary, pace};
@@ -10,7 +11,7 @@ use crate::password::{self, HashPool};
 use crate::plan::{Entity, Fill, KeyKind, Plan, Scope};
 use crate::settings::{PasswordMode, Settings, did_you_mean};
 use crate::source::Snapshot;
-use crate::target::{Control, NewEntity};
+use crate::target::{Control, NewEntity, definition_fact};
 
 /// V2's facts about generated passwords.
 const PASSWORD_KEY: &str = "password_key";
@@ -55,9 +56,11 @@ pub async fn entities(control: &mut dyn Control, snapshot: &mut Snapshot, plan: 
             Some(known) => {
                 edited[index] = known.definition_hash.is_some_and(|hash| hash != entity.definition_hash);
                 if edited[index] {
+                    let before = control.fact(&definition_fact(&entity.name)).await?.unwrap_or_default();
                     tracing::warn!(
-                        "the definition of {} was edited since its rows were migrated: all of them are treated as changed",
-                        entity.name
+                        "the definition of {} was edited since its rows were migrated ({}): all of them are treated as changed",
+                        entity.name,
+                        what_changed(&before, &entity.parts())
                     );
                 }
                 known.key_prefix
@@ -81,6 +84,22 @@ pub async fn entities(control: &mut dyn Control, snapshot: &mut Snapshot, plan: 
         ids.push(EntityIds { maker, kind: entity.ids });
     }
     Ok(Entities { ids, new, edited })
+}
+
+/// Which parts of a definition are other ones than before, in words. `before` is the fact that V2 keeps.
+fn what_changed(before: &str, now: &BTreeMap<String, String>) -> String {
+    let Ok(before) = serde_json::from_str::<BTreeMap<String, String>>(before) else {
+        return "in what, nobody has noted".to_owned();
+    };
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let changes = names.into_iter().filter_map(|name| match (before.get(name), now.get(name)) {
+        (Some(before), Some(now)) if before == now => None,
+        (Some(_), Some(_)) => Some(format!("changed: {name}")),
+        (None, _) => Some(format!("new: {name}")),
+        (_, None) => Some(format!("gone: {name}")),
+    });
+    let changes: Vec<String> = changes.collect();
+    if changes.is_empty() { "in nothing that its rows show".to_owned() } else { changes.join(", ") }
 }
 
 /// Number of ledger lines of each entity of the plan.

@@ -104,6 +104,11 @@ pub trait Target: Send + Sync {
     async fn restore(&self, each: &Told<'_>) -> Result<usize>;
 }
 
+/// The fact that tells of which parts an entity's definition consisted when its rows came into V2.
+pub fn definition_fact(entity: &str) -> String {
+    format!("definition of {entity}")
+}
+
 /// Is told names of what is being made.
 pub type Told<'t> = dyn Fn(&str) + Send + Sync + 't;
 
@@ -146,8 +151,8 @@ pub trait Control: Send {
     /// One entity's ledger lines in key order.
     async fn ledger<'c>(&'c mut self, entity: &str, kind: KeyKind) -> Result<LedgerLines<'c>>;
 
-    /// Remembers by which definition an entity's rows are in V2 now.
-    async fn keep_definition(&mut self, entity: &str, definition_hash: &str) -> Result<()>;
+    /// Remembers by which definition an entity's rows are in V2 now. `parts` is kept as the fact [`definition_fact`].
+    async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()>;
 
     /// Hands on key and account of an entity's rows that joined an account which another row had created, in any order.
     async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()>;

@@ -240,6 +240,7 @@ fn an_edited_definition_is_an_edit_of_all_its_rows() {
     let mine = job.project.path().join("mine");
     let told = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
     assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
+    assert!(told.stderr.contains("(changed: the query): all of them"), "{}", told.stderr);
     assert_eq!(job.v2.one("select count(*) from \"Parent\" where occupation <> upper(occupation)"), "0");
     let again = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
     assert!(

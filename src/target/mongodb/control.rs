@@ -17,7 +17,7 @@ use crate::ledger::Outcome;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::target::{
     Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
-    Overview,
+    Overview, definition_fact,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -124,7 +124,12 @@ impl Control for Session {
             .boxed())
     }
 
-    async fn keep_definition(&mut self, entity: &str, definition_hash: &str) -> Result<()> {
+    async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()> {
+        self.collection(META)
+            .update_one(doc! { "_id": definition_fact(entity) }, doc! { "$set": { "value": parts } })
+            .upsert(true)
+            .await
+            .map_err(|error| self.failed(&error))?;
         self.collection(ENTITIES)
             .update_one(doc! { "_id": entity }, doc! { "$set": { "definitionHash": definition_hash } })
             .await

@@ -54,11 +54,11 @@ pub async fn keep(shared: &Shared, database: &Database, entities: &[&Entity], an
 
 /// Forgets the collections of entities that have no ledger line left.
 pub async fn forget(database: &Database, session: &mut ClientSession) -> mongodb::error::Result<()> {
-    let kept = doc! { "_id": { "$regex": format!("^{KEY}") } };
+    let kept = doc! { "_id": { "$regex": "^(structure|definition) of " } };
     let mut cursor = database.collection::<Document>(META).find(kept).session(&mut *session).await?;
     let kept: Vec<Document> = cursor.stream(&mut *session).try_collect().await?;
     for of in kept {
-        let Some(entity) = of.get_str("_id").ok().and_then(|id| id.strip_prefix(KEY)) else { continue };
+        let Some((_, entity)) = of.get_str("_id").ok().and_then(|id| id.split_once(" of ")) else { continue };
         let lines = super::ledger::lines_of(entity);
         let line = super::session::raw(database, LEDGER).find_one(lines).session(&mut *session).await?;
         if line.is_none() {

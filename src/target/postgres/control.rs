@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::source::quoted;
 use crate::target::{
     Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
-    Overview,
+    Overview, definition_fact,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -136,10 +136,15 @@ impl Control for Session {
         Ok(lines.boxed())
     }
 
-    async fn keep_definition(&mut self, entity: &str, definition_hash: &str) -> Result<()> {
-        sqlx::query("update v1v2.entities set definition_hash = $2 where entity = $1")
+    async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()> {
+        let sql = "with kept as (insert into v1v2.meta (key, value) values ($3, $4) \
+                     on conflict (key) do update set value = excluded.value) \
+                   update v1v2.entities set definition_hash = $2 where entity = $1";
+        sqlx::query(sql)
             .bind(entity)
             .bind(definition_hash)
+            .bind(definition_fact(entity))
+            .bind(parts)
             .execute(&mut self.connection)
             .await
             .map(drop)

@@ -74,10 +74,10 @@ pub async fn keep(
     Ok(())
 }
 
-/// Forgets the tables of entities that have no ledger line left.
+/// Forgets tables and definitions of entities that have no ledger line left.
 pub async fn forget(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let sql = "delete from v1v2.meta m where key like 'structure of %' and not exists \
-               (select from v1v2.ledger where entity = substr(m.key, length('structure of ') + 1))";
+    let sql = "delete from v1v2.meta m where key ~ '^(structure|definition) of ' and not exists \
+               (select from v1v2.ledger where entity = regexp_replace(m.key, '^[a-z]+ of ', ''))";
     sqlx::query(sql).execute(connection).await.map(drop)
 }
 
