@@ -8,6 +8,7 @@
 pub mod mongodb;
 pub mod postgres;
 mod record;
+mod stays;
 
 use std::collections::HashMap;
 use std::sync::Arc;

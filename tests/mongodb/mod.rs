@@ -7,6 +7,7 @@ mod interrupted;
 mod parity;
 mod passwords;
 mod refused;
+mod since;
 mod undo;
 mod validate;
 mod values;
@@ -90,7 +91,7 @@ impl Job {
     /// ledger cover times and salts, so they differ too.
     pub fn result(&self) -> Digest {
         let mut except = REFERENCE.to_vec();
-        except.extend(["v1v2_runs", "v1v2_lock", "v1v2_meta"]);
+        except.extend(["v1v2_runs", "v1v2_lock", "v1v2_meta", "v1v2_replaced"]);
         except.extend(["users.passwordHash", "users.roles.assignedAt", "*.run", "*.firstRun"]);
         except.push("v1v2_ledger.digests");
         self.v2.digest(&except)

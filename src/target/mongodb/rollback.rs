@@ -9,24 +9,28 @@
 //! MongoDB has no foreign keys that would refuse, so what stays keeps what it needs: a row whose document stays keeps its account,
 //! and a document that others still refer to, be they the application's own, stays and is listed, too.
 //!
+//! Documents that the run changed or removed, because V1 had changed or lost theirs, become what they were first (`restore.rs`).
+//!
 //! An entity is taken back in chunks, last entity first, each chunk's documents and ledger lines in one transaction, so
 //! that a rollback that was killed goes on when it is run again.
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
-use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Database};
 
 use super::document::digest;
-use super::lock::{fence, lost, name_session};
+use super::ledger::{bson_at, conflicts_of, digests, is_written};
 use super::references::referred;
-use super::session::{CONFLICTS, ENTITIES, LEDGER, LOCK, RUNS, Shared, at, id_text, raw, text_at};
+use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
-use super::writer::{ATTEMPTS, backoff};
-use crate::connect::{MongoDb, transaction_options};
-use crate::error::{Class, Error, Result, classify_mongodb};
+use super::step::{Step, Steps};
+use super::transaction::{Failure, Transaction};
+use super::{replaced, restore};
+use crate::connect::MongoDb;
+use crate::error::{Error, Result};
 use crate::ledger::Outcome;
 use crate::plan::{AccountField, Entity, Fill, Plan};
 use crate::target::{RolledBack, RunName};
@@ -60,14 +64,11 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
         match uuid {
             Some(uuid) if uuid != name.id => {}
             Some(_) if was_rolled_back => return Err(Error::refused("that run was rolled back already")),
-            Some(_) => return Ok(name),
             None if was_rolled_back => {}
-            None => {
-                let line =
-                    raw(database, LEDGER).find_one(doc! { "run": name.number }).await.map_err(failed)?;
-                if line.is_some() {
-                    return Ok(name);
-                }
+            None if !has_written(database, name.number).await.map_err(failed)? => {}
+            _ => {
+                replaced::require_latest(shared, database, name).await?;
+                return Ok(name);
             }
         }
     }
@@ -76,6 +77,12 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
             .help("`v1v2 status` lists the runs with their ids"),
         None => Error::refused(format!("{} has no run that could be rolled back", shared.place)),
     })
+}
+
+/// Whether a run has brought rows, or changed or removed some.
+async fn has_written(database: &Database, run: i32) -> Driver<bool> {
+    let line = raw(database, LEDGER).find_one(doc! { "run": run }).await?;
+    Ok(line.is_some() || raw(database, REPLACED).find_one(replaced::of_run(run)).await?.is_some())
 }
 
 /// Takes the run back. `own` is the number of the rollback's own run, which holds the lock.
@@ -88,26 +95,25 @@ pub async fn rollback(
 ) -> Result<RolledBack> {
     let failed = |error: mongodb::error::Error| shared.failed(&error);
     let mut result = RolledBack::of(run);
-    let mut session = connection.client.start_session().await.map_err(failed)?;
-    if !name_session(shared, &connection.database, (own, 0), &session).await? {
-        return Err(lost(&shared.place));
-    }
+    let again = "run the same rollback again: it goes on where this one stopped";
+    let mut steps = Steps::of(shared, connection, own, again).await?;
+    restore::restore(&mut steps, shared, plan, run.number, &mut result, advance).await?;
     for entity in plan.entities.iter().rev() {
         let shapes = shapes(entity);
         let mut needed = HashMap::new();
         for Shape { collection, .. } in &shapes {
             // Whatever could refer to them and is of this run has gone already.
-            let ids = referred(&connection.database, plan, entity, collection).await.map_err(failed)?;
+            let ids = referred(&connection.database, plan, entity, collection, None).await.map_err(failed)?;
             needed.insert(*collection, ids);
         }
-        let chunk = Chunk { shared, database: &connection.database, entity, shapes, needed, own, run };
+        let chunk = Chunk { database: &connection.database, entity, shapes, needed, run };
         // Chunks go from the last key to the first; what stays behind is not looked at twice.
         let mut below = Bson::MaxKey;
         loop {
             let lines = chunk.lines(&below).await.map_err(failed)?;
             let Some(last) = lines.last() else { break };
             below = bson_at(last, "_id.k").unwrap_or(Bson::MinKey);
-            let taken = chunk.transaction(&mut session, &lines).await?;
+            let taken = steps.take(&Lines(&chunk, &lines)).await?;
             taken.removed.iter().for_each(|(collection, count)| result.removed(collection, *count));
             result.kept.extend(taken.kept);
             result.lines += lines.len() as u64;
@@ -115,6 +121,12 @@ pub async fn rollback(
         }
     }
     let database = &connection.database;
+    // What it told about rows that it left as they were.
+    database
+        .collection::<Document>(CONFLICTS)
+        .delete_many(doc! { "run": run.number })
+        .await
+        .map_err(failed)?;
     database
         .collection::<Document>(RUNS)
         .update_one(doc! { "no": run.number }, doc! { "$set": { "state": "rolled_back" } })
@@ -127,19 +139,6 @@ pub async fn rollback(
     Ok(result)
 }
 
-/// Why a transaction came to nothing.
-enum Fault {
-    /// Somebody else holds the lock now.
-    Lost,
-    Driver(mongodb::error::Error),
-}
-
-impl From<mongodb::error::Error> for Fault {
-    fn from(error: mongodb::error::Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
 /// What one transaction took back.
 #[derive(Default)]
 struct Taken {
@@ -150,14 +149,26 @@ struct Taken {
 }
 
 struct Chunk<'c> {
-    shared: &'c Shared,
     database: &'c Database,
     entity: &'c Entity,
     shapes: Vec<Shape<'c>>,
     /// The ids of documents that other entities' documents refer to, by collection.
     needed: HashMap<&'c str, HashSet<String>>,
-    own: i32,
     run: RunName,
+}
+
+/// Ledger lines of a chunk, to be taken back with all that they made.
+struct Lines<'l>(&'l Chunk<'l>, &'l [RawDocumentBuf]);
+
+#[async_trait]
+impl Step for Lines<'_> {
+    type Done = Taken;
+
+    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Taken, Failure> {
+        let Self(chunk, lines) = self;
+        let taken = chunk.take_back(transaction.session, lines).await;
+        taken.map_err(|error| transaction.failed(&error))
+    }
 }
 
 type Driver<T> = mongodb::error::Result<T>;
@@ -179,53 +190,7 @@ impl Chunk<'_> {
             .await
     }
 
-    /// One transaction, as often as it takes. A commit that nobody answered is committed again; where that stays
-    /// unanswered too, running the rollback again finds out.
-    async fn transaction(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Result<Taken> {
-        let failed = |error: &mongodb::error::Error| self.shared.failed(error);
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let begun = session.start_transaction().with_options(transaction_options()).await;
-            begun.map_err(|error| failed(&error))?;
-            let fault = match self.take_back(session, lines).await {
-                Ok(taken) => match commit(session).await {
-                    Ok(()) => return Ok(taken),
-                    Err(error) => Fault::Driver(error),
-                },
-                Err(fault) => {
-                    // The server gives it up by itself; this only tells it sooner.
-                    drop(session.abort_transaction().await);
-                    fault
-                }
-            };
-            match fault {
-                Fault::Lost => return Err(lost(&self.shared.place)),
-                Fault::Driver(error)
-                    if attempt >= ATTEMPTS || classify_mongodb(&error) != Class::Transient =>
-                {
-                    return Err(
-                        failed(&error).help("run the same rollback again: it goes on where this one stopped")
-                    );
-                }
-                Fault::Driver(error) => {
-                    tracing::warn!(attempt, "the chunk is tried again: {}", failed(&error).message());
-                    tokio::time::sleep(backoff(attempt)).await;
-                }
-            }
-        }
-    }
-
-    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Result<Taken, Fault> {
-        let passed = self
-            .database
-            .collection::<Document>(LOCK)
-            .update_one(doc! { "_id": fence(0), "run": self.own }, doc! { "$inc": { "chunks": 1_i64 } })
-            .session(&mut *session)
-            .await?;
-        if passed.matched_count != 1 {
-            return Err(Fault::Lost);
-        }
+    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Driver<Taken> {
         let mut taken = Taken::default();
         for (number, shape) in self.shapes.iter().enumerate().rev() {
             if shape.growing.is_empty() {
@@ -240,17 +205,7 @@ impl Chunk<'_> {
         let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id")).collect();
         self.delete(session, LEDGER, doc! { "_id": { "$in": ids } }).await?;
         let keys: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id.k")).collect();
-        if let (Some(first), Some(last)) = (keys.last(), keys.first()) {
-            let entity = &*self.entity.name;
-            let range = doc! {
-                "_id": {
-                    "$gte": { "e": entity, "k": first.clone() },
-                    "$lte": { "e": entity, "k": last.clone(), "kind": Bson::MaxKey },
-                },
-                "_id.k": { "$in": keys.clone() },
-            };
-            self.delete(session, CONFLICTS, range).await?;
-        }
+        self.delete(session, CONFLICTS, conflicts_of(&self.entity.name, &keys)).await?;
         Ok(taken)
     }
 
@@ -388,38 +343,7 @@ impl Chunk<'_> {
     }
 }
 
-async fn commit(session: &mut ClientSession) -> Driver<()> {
-    for attempt in 1..ATTEMPTS {
-        match session.commit_transaction().await {
-            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
-                tokio::time::sleep(backoff(attempt)).await;
-            }
-            ended => return ended,
-        }
-    }
-    session.commit_transaction().await
-}
-
-fn is_written(line: &RawDocument) -> bool {
-    let outcome = text_at(line, "outcome").and_then(Outcome::from_letter);
-    matches!(outcome, Some(Outcome::Migrated | Outcome::Merged))
-}
-
-/// The digests of the documents and of the elements; the number of the former is that of the entity's collections, which
-/// the first byte tells.
-fn digests(line: &RawDocument) -> (Vec<u64>, Vec<u64>) {
-    let Some(RawBsonRef::Binary(binary)) = at(line, "digests") else { return (Vec::new(), Vec::new()) };
-    let Some((&count, rest)) = binary.bytes.split_first() else { return (Vec::new(), Vec::new()) };
-    let mut all = rest.chunks_exact(8).filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-    let documents = all.by_ref().take(count.into()).collect();
-    (documents, all.collect())
-}
-
 fn elements<'d>(document: &'d RawDocument, path: &str) -> Vec<&'d RawDocument> {
     let Some(array) = at(document, path).and_then(|value| value.as_array()) else { return Vec::new() };
     array.into_iter().flatten().filter_map(|element| element.as_document()).collect()
-}
-
-fn bson_at(document: &RawDocument, path: &str) -> Option<Bson> {
-    Bson::try_from(at(document, path)?).ok()
 }

@@ -21,10 +21,11 @@ use crate::connect::answered;
 use crate::error::{Class, classify};
 use crate::ledger::{Outcome, Reject};
 use crate::migrator::Note;
-use crate::plan::{AccountField, Entity, Fill, When, Write};
+use crate::plan::{When, Write};
 use crate::row::{Lines, Rows};
 use crate::settings::OnEdited;
 use crate::source::quoted;
+use crate::target::stays::{Stays, stays};
 use crate::target::{Batch, EDITED, Keeps, REFUSED, Update};
 
 /// What was found of records that somebody has edited or deleted: tables by row of the chunk.
@@ -217,11 +218,13 @@ impl Session<'_> {
         let mut set: Vec<String> = Vec::new();
         for (index, column) in write.columns.iter().enumerate() {
             let value = format!("sent.c{index}::{}", column.type_name);
+            let unless = |flag: &str| {
+                format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
+            };
             let value = match stays(self.entity, &column.fill) {
                 Stays::Always => continue,
-                Stays::Sometimes(flag) => {
-                    format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
-                }
+                Stays::WithEmail => unless("email"),
+                Stays::WithPhone => unless("phone"),
                 Stays::Never => value,
             };
             set.push(format!("{} = {value}", quoted(&column.name)));
@@ -372,29 +375,6 @@ impl Session<'_> {
         .bind(&others)
         .bind(&details);
         answered(self.patience, noted.execute(&mut *self.connection)).await.map(drop)
-    }
-}
-
-/// Whether an update leaves a column as it is.
-enum Stays {
-    Never,
-    Always,
-    /// For rows with this flag.
-    Sometimes(&'static str),
-}
-
-fn stays(entity: &Entity, fill: &Fill) -> Stays {
-    use AccountField as F;
-    let dated = entity.account.as_ref().is_some_and(|account| account.created_at.is_some());
-    match fill {
-        Fill::Id | Fill::DerivedId(_) | Fill::Now => Stays::Always,
-        Fill::Account(F::Id | F::PasswordHash | F::MustChangePassword | F::Locked | F::Status) => {
-            Stays::Always
-        }
-        Fill::Account(F::CreatedAt) if !dated => Stays::Always,
-        Fill::Account(F::Email | F::EmailIsPlaceholder | F::Username) => Stays::Sometimes("email"),
-        Fill::Account(F::Phone) => Stays::Sometimes("phone"),
-        _ => Stays::Never,
     }
 }
 
