@@ -24,15 +24,16 @@ use mongodb::{ClientSession, Database};
 use super::document::digest;
 use super::ledger::{bson_at, conflicts_of, digests, is_written};
 use super::references::referred;
-use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id_text, raw, text_at};
+use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
 use super::step::{Step, Steps};
+use super::stored::{By, by};
 use super::transaction::{Failure, Transaction};
 use super::{replaced, restore};
 use crate::connect::MongoDb;
 use crate::error::{Error, Result};
 use crate::ledger::Outcome;
-use crate::plan::{AccountField, Entity, Fill, Plan};
+use crate::plan::{Entity, Plan};
 use crate::target::{RolledBack, RunName};
 
 /// Ledger lines in one transaction.
@@ -217,29 +218,44 @@ impl Chunk<'_> {
         (number, shape): (usize, &Shape<'_>),
         taken: &mut Taken,
     ) -> Driver<()> {
-        let write = &self.entity.writes[shape.write];
-        let id = write.columns.iter().find(|column| column.name == "_id");
-        let by = match id.map(|column| &column.fill) {
-            Some(Fill::Account(AccountField::Id)) => "accountId",
-            _ => "targetId",
+        let by = by(self.entity, shape);
+        let (of_line, filter) = match by {
+            By::Id(field) => (field, doc! { "_id": { "$in": values(lines, field) } }),
+            By::Field(name, kind) => {
+                let ids = lines.iter().filter_map(|line| Some(id(kind, &id_text(at(line, "targetId")?))));
+                ("targetId", doc! { name: { "$in": ids.collect::<Vec<_>>() } })
+            }
+            By::Nothing => return Ok(()),
+        };
+        let owner = |document: &RawDocument| match by {
+            By::Field(name, _) => at(document, name).map(id_text),
+            _ => at(document, "_id").map(id_text),
         };
         let expected: HashMap<String, (u64, &RawDocumentBuf)> = lines
             .iter()
             .filter(|line| is_written(line))
-            .filter_map(|line| Some((id_text(at(line, by)?), (digests(line).0.get(number).copied()?, line))))
+            .filter_map(|line| {
+                Some((id_text(at(line, of_line)?), (digests(line).0.get(number).copied()?, line)))
+            })
             .filter(|(_, (digest, _))| *digest != 0)
             .collect();
-        let found = self.find(session, shape.collection, lines, by).await?;
+        let mut found: HashMap<String, Vec<RawDocumentBuf>> = HashMap::new();
+        for document in self.find(session, shape.collection, filter).await? {
+            found.entry(owner(&document).unwrap_or_default()).or_default().push(document);
+        }
         let mut gone = Vec::new();
-        for document in &found {
-            let Some(id) = at(document, "_id") else { continue };
-            let text = id_text(id);
-            let Some((expected, line)) = expected.get(&text) else { continue };
-            let is_needed = self.needs(shape.collection, &text) || taken.accounts.contains(&text);
-            if *expected == digest(document, &[]) && !is_needed {
-                gone.extend(bson_at(document, "_id"));
+        for (owner, documents) in &found {
+            let Some((expected, line)) = expected.get(owner) else { continue };
+            // Of several the ledger has the sum: they go together, or stay.
+            let sum = documents.iter().fold(0_u64, |sum, document| sum.wrapping_add(digest(document, &[])));
+            let ids: Vec<String> =
+                documents.iter().filter_map(|document| at(document, "_id").map(id_text)).collect();
+            let is_needed =
+                ids.iter().any(|id| self.needs(shape.collection, id) || taken.accounts.contains(id));
+            if *expected == sum && !is_needed {
+                gone.extend(documents.iter().filter_map(|document| bson_at(document, "_id")));
             } else {
-                taken.kept.push((shape.collection.to_owned(), text));
+                taken.kept.extend(ids.into_iter().map(|id| (shape.collection.to_owned(), id)));
                 taken.accounts.extend(at(line, "accountId").map(id_text));
             }
         }
@@ -265,7 +281,8 @@ impl Chunk<'_> {
         }
         let mut gone = Vec::new();
         let mut roles = 0;
-        for document in self.find(session, shape.collection, lines, "accountId").await? {
+        let filter = doc! { "_id": { "$in": values(lines, "accountId") } };
+        for document in self.find(session, shape.collection, filter).await? {
             let Some(id) = at(&document, "_id") else { continue };
             let text = id_text(id);
             let Some(lines) = by_account.get(&text) else { continue };
@@ -328,12 +345,10 @@ impl Chunk<'_> {
         &self,
         session: &mut ClientSession,
         collection: &str,
-        lines: &[RawDocumentBuf],
-        by: &str,
+        filter: Document,
     ) -> Driver<Vec<RawDocumentBuf>> {
-        let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, by)).collect();
         let collection = raw(self.database, collection);
-        let mut cursor = collection.find(doc! { "_id": { "$in": ids } }).session(&mut *session).await?;
+        let mut cursor = collection.find(filter).session(&mut *session).await?;
         cursor.stream(session).try_collect().await
     }
 
@@ -341,6 +356,11 @@ impl Chunk<'_> {
         let collection = self.database.collection::<Document>(collection);
         Ok(collection.delete_many(filter).session(session).await?.deleted_count)
     }
+}
+
+/// A field of all lines that have it.
+fn values(lines: &[RawDocumentBuf], field: &str) -> Vec<Bson> {
+    lines.iter().filter_map(|line| bson_at(line, field)).collect()
 }
 
 fn elements<'d>(document: &'d RawDocument, path: &str) -> Vec<&'d RawDocument> {
