@@ -34,7 +34,7 @@ impl Job {
     }
 
     /// The same, as far as two equal runs have it in common.
-    fn from_nothing(&self) -> Digest {
+    fn made_anew(&self) -> Digest {
         result_of(&self.anew())
     }
 
@@ -344,7 +344,7 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     job.migrate(&["--prune", "--on-edited", "overwrite"], 0);
     assert_eq!(counts(&job), (parents - 1, pupils - 2, lines - 3, users - 2));
     job.run(&["validate", "--compare-counts"]).expect(0);
-    assert_eq!(job.result(), job.from_nothing());
+    assert_eq!(job.result(), job.made_anew());
     job.back_to_the_first();
     assert_eq!(job.whole(), with_edit);
     assert_ne!(job.whole(), before);
@@ -400,7 +400,13 @@ fn a_row_that_others_refer_to_is_not_pruned() {
 fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     let job = Job::new(200, &["--orphans"]);
     job.migrate(&[], 3);
-    assert!(!job.rejected().is_empty());
+    let (before, rejected) = (job.whole(), job.rejected());
+    assert!(!rejected.is_empty());
+    // Tried again in vain, and taken back.
+    job.migrate(&["--retry-rejected"], 3);
+    assert_ne!(job.whole(), before);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.whole(), before);
     for table in ["Teacher", "Student"] {
         job.v1.execute(&format!(
             "update \"{table}\" set \"schoolId\" = (select min(id) from \"School\") \
@@ -409,6 +415,15 @@ fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     }
     job.migrate(&[], 0);
     assert!(job.rejected().is_empty());
+    // A rollback makes them rejected again, with what was told about them.
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.whole(), before);
+    // Where the run that rejected them is gone, nothing of it comes back.
+    job.migrate(&["--retry-rejected", "--entities", "teachers"], 0);
+    let first = text(job.v2.one("v1v2_runs", doc! { "no": 1 }).get("_id"));
+    job.run(&["rollback", "--force", "--run", &first]).expect(0);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.count("v1v2_ledger") + job.count("v1v2_replaced") + job.count("v1v2_conflicts"), 0);
 }
 
 #[test]
@@ -435,7 +450,8 @@ fn an_edited_definition_is_an_edit_of_all_its_rows() {
     let mut expected: Vec<String> = rows.into_iter().map(|mut row| row[0].take().unwrap()).collect();
     let mut found: Vec<String> =
         parents.iter().map(|of| at(of, "work.job")).filter(|job| !job.is_empty()).collect();
-    (expected.sort(), found.sort());
+    expected.sort();
+    found.sort();
     assert_eq!(found, expected);
     let again = job.run(&migrate).expect(0);
     assert!(

@@ -24,6 +24,8 @@ pub enum How {
     Changed,
     /// V1's row was gone.
     Removed,
+    /// V1's row had been rejected, and was tried again: only its line and its conflicts were there.
+    Retried,
 }
 
 impl How {
@@ -32,6 +34,7 @@ impl How {
         match self {
             Self::Changed => "u",
             Self::Removed => "p",
+            Self::Retried => "r",
         }
     }
 }
@@ -141,6 +144,11 @@ pub fn of_run(run: i32) -> Document {
     doc! { "_id": { "$gte": { "r": run }, "$lt": { "r": run + 1 } } }
 }
 
+/// What later runs keep of rows that a run had rejected: of no use once that run is taken back.
+pub fn rejected_by(run: i32) -> Document {
+    doc! { "_id.h": How::Retried.letter(), "document.run": run }
+}
+
 /// The next of what a run has replaced of an entity, last key first, whole keys only; empty at the end.
 pub async fn next(
     database: &Database,
@@ -166,7 +174,11 @@ pub async fn next(
 /// Refuses to take back a run of which a later one has changed or removed rows: that one goes first.
 pub async fn require_latest(shared: &Shared, database: &Database, run: RunName) -> Result<()> {
     let failed = |error: mongodb::error::Error| shared.failed(&error);
-    let lines = doc! { "collection": LEDGER, "document.run": run.number, "_id.r": { "$ne": run.number } };
+    // A row that this run had rejected has nothing that a later one could need.
+    let lines = doc! {
+        "collection": LEDGER, "document.run": run.number, "_id.r": { "$ne": run.number },
+        "_id.h": { "$ne": How::Retried.letter() },
+    };
     let latest = raw(database, REPLACED).find_one(lines).sort(doc! { "_id": -1 }).await.map_err(failed)?;
     let Some(later) = latest.as_ref().and_then(|record| at(record, "_id.r")?.as_i32()) else { return Ok(()) };
     let later = database.collection::<Document>(RUNS).find_one(doc! { "no": later }).await.map_err(failed)?;

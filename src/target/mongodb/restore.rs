@@ -1,6 +1,5 @@
-//! The part of a rollback that brings back what the run had changed or removed, as far as nobody has edited it since: what was
-//! removed comes first, then what was changed, each in the reverse of the order in which it went, so that every role
-//! comes back to its place in its account's array.
+//! The part of a rollback that brings back what the run had changed or removed, as far as nobody has edited it since, in the
+//! reverse of the order in which it went, so that every role comes back to its place in its account's array.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +19,12 @@ use crate::error::Result;
 use crate::plan::Plan;
 use crate::target::RolledBack;
 
-/// Brings everything back. Can be called again after it was cut short.
+/// Brings back what went in one way. Can be called again after it was cut short.
 pub async fn restore(
     steps: &mut Steps<'_>,
     shared: &Shared,
     plan: &Plan,
-    run: i32,
+    (run, how): (i32, How),
     result: &mut RolledBack,
     advance: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<()> {
@@ -36,9 +35,11 @@ pub async fn restore(
         known.extend(shape.growing.iter().map(|&path| path.to_owned()));
     }
     // Removals went from the last entity to the first, changes from the first to the last.
-    let removed = plan.entities.iter().map(|entity| (How::Removed, entity));
-    let changed = plan.entities.iter().rev().map(|entity| (How::Changed, entity));
-    for (how, entity) in removed.chain(changed) {
+    let mut entities: Vec<_> = plan.entities.iter().collect();
+    if how != How::Removed {
+        entities.reverse();
+    }
+    for entity in entities {
         loop {
             let found = next(database, run, how, &entity.name).await;
             let records = found.map_err(|error| shared.failed(&error))?;

@@ -24,6 +24,7 @@ use mongodb::{ClientSession, Database};
 use super::document::digest;
 use super::ledger::{bson_at, conflicts_of, digests, is_written};
 use super::references::referred;
+use super::replaced::How;
 use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
 use super::step::{Step, Steps};
@@ -98,7 +99,10 @@ pub async fn rollback(
     let mut result = RolledBack::of(run);
     let again = "run the same rollback again: it goes on where this one stopped";
     let mut steps = Steps::of(shared, connection, own, again).await?;
-    restore::restore(&mut steps, shared, plan, run.number, &mut result, advance).await?;
+    // What was removed comes first: changed documents may have referred to it.
+    for how in [How::Removed, How::Changed] {
+        restore::restore(&mut steps, shared, plan, (run.number, how), &mut result, advance).await?;
+    }
     for entity in plan.entities.iter().rev() {
         let shapes = shapes(entity);
         let mut needed = HashMap::new();
@@ -123,11 +127,12 @@ pub async fn rollback(
     }
     let database = &connection.database;
     // What it told about rows that it left as they were.
-    database
-        .collection::<Document>(CONFLICTS)
-        .delete_many(doc! { "run": run.number })
-        .await
-        .map_err(failed)?;
+    let conflicts = database.collection::<Document>(CONFLICTS);
+    conflicts.delete_many(doc! { "run": run.number }).await.map_err(failed)?;
+    // What it made of rows that had been rejected is gone: they are rejected again.
+    restore::restore(&mut steps, shared, plan, (run.number, How::Retried), &mut result, advance).await?;
+    let kept = database.collection::<Document>(REPLACED);
+    kept.delete_many(replaced::rejected_by(run.number)).await.map_err(failed)?;
     database
         .collection::<Document>(RUNS)
         .update_one(doc! { "no": run.number }, doc! { "$set": { "state": "rolled_back" } })

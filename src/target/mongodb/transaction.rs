@@ -11,10 +11,12 @@ use mongodb::bson::{Bson, Document, RawArrayBuf, RawBson, RawDocument, RawDocume
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::{ClientSession, Database};
 
+use super::conflicts::Log;
 use super::document::{Documents, Pushes};
-use super::ledger::{Digests, LineShape, conflicts_of, line_id, shape};
+use super::ledger::{Digests, LineShape, bson_at, line_id, shape};
 use super::lock;
-use super::session::{CONFLICTS, LEDGER, LOCK, raw};
+use super::replaced::{How, Kept, Owner};
+use super::session::{CONFLICTS, LEDGER, LOCK, REPLACED, raw};
 use super::writer::{ATTEMPTS, backoff};
 use crate::connect::transaction_options;
 use crate::error::mongodb::{
@@ -295,14 +297,27 @@ impl Transaction<'_> {
         self.insert(CONFLICTS, &documents).await
     }
 
-    /// Lines of rows that are tried again.
+    /// Lines of rows that are tried again go, and are kept for a rollback.
     async fn forget(&mut self, batch: &Batch, part: &Range<u32>, shape: &LineShape) -> Result<(), Failure> {
         let ids: Vec<Document> =
             part.clone().map(|row| line_id(&batch.name, shape.key, &batch.lines[row as usize].key)).collect();
-        self.delete(LEDGER, doc! { "_id": { "$in": ids } }).await?;
-        let keys: Vec<Bson> =
-            part.clone().map(|row| super::ledger::key(shape.key, &batch.lines[row as usize].key)).collect();
-        self.delete(CONFLICTS, conflicts_of(&batch.name, &keys)).await.map(drop)
+        let ids = doc! { "_id": { "$in": ids } };
+        let lines = self.find(LEDGER, ids.clone()).await?;
+        let mut log = Log::read(self, &batch.name, lines.iter()).await?;
+        let mut kept = Vec::new();
+        for line in &lines {
+            let Some(key) = bson_at(line, "_id.k") else { continue };
+            let owner = Owner { run: self.run, how: How::Retried, entity: &batch.name, key: &key };
+            let of: Vec<Kept> = [Kept::own(LEDGER, line)].into_iter().chain(log.kept(&key)).collect();
+            // A line whose source row is as large as it may be is too large to be kept; V1 still has the row.
+            kept.extend(owner.records(0, &of).unwrap_or_default());
+            log.forget(&key);
+        }
+        let kept: Vec<_> = kept.iter().map(|record| (0, &**record)).collect();
+        let written = self.insert(REPLACED, &kept).await;
+        written.map_err(|failure| self.ours(failure))?;
+        self.delete(LEDGER, ids).await?;
+        log.write(self).await
     }
 
     /// Removes documents; returns how many.
