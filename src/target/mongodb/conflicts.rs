@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::ledger::{bson_at, conflicts_of, key_text};
 use super::replaced::{Kept, Owner};
-use super::session::{CONFLICTS, text_at};
+use super::session::{CONFLICTS, at, text_at};
 use super::transaction::{Failure, Transaction};
 
 /// The entries of some rows.
@@ -62,8 +62,11 @@ impl Log {
     /// A row stays as it is, and why; returns what a rollback must bring back.
     pub fn stays(&mut self, row: u32, owner: Owner<'_>, kind: &str, detail: &str) -> Vec<RawDocumentBuf> {
         let before = self.of(owner.key).iter().find(|entry| text_at(entry, "_id.kind") == Some(kind));
+        let gone = before.and_then(|entry| bson_at(entry, "_id"));
+        // One of this very run is what a transaction left of which nobody knew that it was committed.
+        let before = before.filter(|entry| at(entry, "run").and_then(|run| run.as_i32()) != Some(owner.run));
         let before: Vec<Kept> = before.map(|entry| Kept::own(CONFLICTS, entry)).into_iter().collect();
-        self.gone.extend(before.iter().map(|of| of.id.clone()));
+        self.gone.extend(gone);
         let id = doc! { "e": owner.entity, "k": owner.key.clone(), "kind": kind };
         self.add(row, doc! { "_id": id, "run": owner.run, "decision": "kept", "detail": detail });
         // An entry of the log is far from being too large.

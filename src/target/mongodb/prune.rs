@@ -238,6 +238,15 @@ impl Removal<'_> {
                         self.document(row, shape, place, |_| edited, stored, kept)?;
                     }
                 }
+                By::Among(..) => {
+                    // As a role in an account: one that was edited cannot be told from those of others, and stays.
+                    let owner = at(line, "accountId").map(id_text).unwrap_or_default();
+                    for place in stored.several(shape.collection, &owner).to_vec() {
+                        if stored.now(&place).is_some_and(|now| known.contains(&digest(now, &[]))) {
+                            self.document(row, shape, place, |_| false, stored, kept)?;
+                        }
+                    }
+                }
                 By::Nothing => {}
             }
         }

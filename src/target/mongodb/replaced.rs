@@ -7,8 +7,9 @@ use mongodb::bson::raw::cstr;
 use mongodb::bson::{Bson, Document, RawBson, RawDocument, RawDocumentBuf, doc};
 
 use super::ledger::bson_at;
-use super::raw::MAX_DOCUMENT;
+use super::raw::{MAX_DEPTH, MAX_DOCUMENT};
 use super::session::{LEDGER, REPLACED, RUNS, Shared, at, raw, text_at};
+use super::splice::depth;
 use super::value::Fault;
 use crate::error::{Error, Result};
 use crate::ledger::Reject;
@@ -76,7 +77,7 @@ impl Owner<'_> {
     /// What is kept for the row, as documents. The numbers begin at `first`.
     ///
     /// # Errors
-    /// Something is too large to be kept: it cannot be changed, then, or no rollback would bring it back.
+    /// Something is too large to be kept, or nested too deep: it cannot be changed, then, or no rollback would bring it back.
     pub fn records(self, first: usize, kept: &[Kept]) -> std::result::Result<Vec<RawDocumentBuf>, Reject> {
         let record = |(number, kept): (usize, &Kept)| {
             let number = i32::try_from(first + number).unwrap_or(i32::MAX);
@@ -97,8 +98,15 @@ impl Owner<'_> {
             if let Some(written) = kept.written {
                 record.append(cstr!("written"), written.cast_signed());
             }
-            if record.as_bytes().len() > MAX_DOCUMENT {
-                let mut reject = Fault::Size.reject(&kept.collection);
+            let fault = if record.as_bytes().len() > MAX_DOCUMENT {
+                Some(Fault::Size)
+            } else if record.as_bytes().len() > MAX_DEPTH && depth(&record) > MAX_DEPTH {
+                Some(Fault::Nesting)
+            } else {
+                None
+            };
+            if let Some(fault) = fault {
+                let mut reject = fault.reject(&kept.collection);
                 reject.reason.push_str(" with what a rollback needs beside it");
                 return Err(reject);
             }

@@ -25,7 +25,7 @@ use super::document::digest;
 use super::ledger::{bson_at, conflicts_of, digests, is_written};
 use super::references::referred;
 use super::replaced::How;
-use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id, id_text, raw, text_at};
+use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
 use super::step::{Step, Steps};
 use super::stored::{By, by};
@@ -224,18 +224,10 @@ impl Chunk<'_> {
         taken: &mut Taken,
     ) -> Driver<()> {
         let by = by(self.entity, shape);
-        let (of_line, filter) = match by {
-            By::Id(field) => (field, doc! { "_id": { "$in": values(lines, field) } }),
-            By::Field(name, kind) => {
-                let ids = lines.iter().filter_map(|line| Some(id(kind, &id_text(at(line, "targetId")?))));
-                ("targetId", doc! { name: { "$in": ids.collect::<Vec<_>>() } })
-            }
-            By::Nothing => return Ok(()),
-        };
-        let owner = |document: &RawDocument| match by {
-            By::Field(name, _) => at(document, name).map(id_text),
-            _ => at(document, "_id").map(id_text),
-        };
+        let (Some(of_line), Some(filter)) = (by.of_line(), by.filter(lines.iter())) else { return Ok(()) };
+        let among = matches!(by, By::Among(..));
+        // Of an account's documents it is the digest that tells which are whose.
+        let owner = |id: String, digest: u64| if among { format!("{id} {digest}") } else { id };
         let expected: HashMap<String, (u64, &RawDocumentBuf)> = lines
             .iter()
             .filter(|line| is_written(line))
@@ -243,10 +235,12 @@ impl Chunk<'_> {
                 Some((id_text(at(line, of_line)?), (digests(line).0.get(number).copied()?, line)))
             })
             .filter(|(_, (digest, _))| *digest != 0)
+            .map(|(id, (digest, line))| (owner(id, digest), (digest, line)))
             .collect();
         let mut found: HashMap<String, Vec<RawDocumentBuf>> = HashMap::new();
         for document in self.find(session, shape.collection, filter).await? {
-            found.entry(owner(&document).unwrap_or_default()).or_default().push(document);
+            let owner = owner(by.owner(&document), digest(&document, &[]));
+            found.entry(owner).or_default().push(document);
         }
         let mut gone = Vec::new();
         for (owner, documents) in &found {

@@ -102,6 +102,13 @@ fn numbered(items: &[Value<'_>]) -> RawDocumentBuf {
     builder.end()
 }
 
+/// How deep documents and arrays nest, the document itself included.
+pub fn depth(document: &RawDocument) -> usize {
+    let nested = fields(document).into_iter().filter(|(_, value)| matches!(value.kind, DOCUMENT | ARRAY));
+    let inner = nested.filter_map(|(_, value)| RawDocument::from_bytes(value.bytes).ok().map(depth));
+    1 + inner.max().unwrap_or(0)
+}
+
 /// A document without fields.
 #[expect(clippy::expect_used, reason = "these are the five bytes of the empty document")]
 pub fn empty() -> &'static RawDocument {
@@ -153,6 +160,7 @@ mod tests {
         assert_eq!(items.len(), 2);
         assert_eq!(items[1].document(), Some(&*rawdoc! { "c": "x" }));
         assert_eq!(with_array(&document, "a.b", &items), document);
+        assert_eq!((depth(&document), depth(empty())), (4, 1));
         assert!(array(&document, "a.d").is_empty() && array(&document, "x.y").is_empty());
     }
 

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mongodb::bson::{Bson, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::ledger::bson_at;
 use super::session::{at, id, id_text};
 use super::shape::Shape;
 use super::transaction::{Failure, Transaction};
-use crate::plan::{AccountField, BsonKind, Entity, Fill};
+use crate::plan::{AccountField, BsonKind, Entity, Fill, When};
 
 /// Where a document stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub enum By<'p> {
     Id(&'static str),
     /// Several: this field of the documents holds the row's id.
     Field(&'p str, &'p BsonKind),
+    /// One at most among those of the account, whose id this field holds: which one, only the digest tells, or the `_id`.
+    Among(&'p str, &'p BsonKind),
     /// Nothing tells which row they belong to.
     Nothing,
 }
@@ -56,10 +58,52 @@ pub fn by<'p>(entity: &'p Entity, shape: &Shape<'_>) -> By<'p> {
         Some(Fill::Id) => return By::Id("targetId"),
         _ => {}
     }
-    let own = columns.iter().find(|column| column.fill == Fill::Id);
-    match own.and_then(|column| Some((column, column.bson.as_ref()?))) {
-        Some((column, bson)) => By::Field(&column.name, &bson.kind),
-        None => By::Nothing,
+    let field = |fill: Fill| {
+        let column = columns.iter().find(|column| column.fill == fill)?;
+        Some((column.name.as_str(), &column.bson.as_ref()?.kind))
+    };
+    let several = matches!(entity.writes[shape.write].when, When::Each(_));
+    match (field(Fill::Id), field(Fill::Account(AccountField::Id))) {
+        (Some((name, kind)), _) => By::Field(name, kind),
+        (None, Some((name, kind))) if !several => By::Among(name, kind),
+        _ => By::Nothing,
+    }
+}
+
+impl By<'_> {
+    /// The field of the ledger line that the documents are found by.
+    pub fn of_line(&self) -> Option<&'static str> {
+        match self {
+            Self::Id(field) => Some(field),
+            Self::Field(..) => Some("targetId"),
+            Self::Among(..) => Some("accountId"),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The documents of some ledger lines.
+    pub fn filter<'l>(&self, lines: impl Iterator<Item = &'l RawDocumentBuf>) -> Option<Document> {
+        let of_line = self.of_line()?;
+        let mut lines = lines.filter_map(|line| at(line, of_line)).peekable();
+        lines.peek()?;
+        Some(match self {
+            Self::Field(name, kind) | Self::Among(name, kind) => {
+                doc! { *name: { "$in": lines.map(|value| id(kind, &id_text(value))).collect::<Vec<_>>() } }
+            }
+            _ => {
+                let ids = lines.filter_map(|value| Bson::try_from(value).ok());
+                doc! { "_id": { "$in": ids.collect::<Vec<_>>() } }
+            }
+        })
+    }
+
+    /// What ties a document to its ledger line, as text.
+    pub fn owner(&self, document: &RawDocument) -> String {
+        let field = match self {
+            Self::Field(name, _) | Self::Among(name, _) => name,
+            _ => "_id",
+        };
+        at(document, field).map(id_text).unwrap_or_default()
     }
 }
 
@@ -82,25 +126,16 @@ impl Stored {
         shape: &Shape<'_>,
         lines: impl Iterator<Item = &RawDocumentBuf>,
     ) -> Result<(), Failure> {
-        match by(entity, shape) {
-            By::Id(field) => {
-                let ids = lines.filter_map(|line| bson_at(line, field)).collect();
-                self.load_ids(transaction, shape.collection, ids).await
+        let by = by(entity, shape);
+        let Some(filter) = by.filter(lines) else { return Ok(()) };
+        for document in transaction.find(shape.collection, filter).await? {
+            if matches!(by, By::Field(..) | By::Among(..)) {
+                let owner = (shape.collection.to_owned(), by.owner(&document));
+                self.several.entry(owner).or_default().push(Place::of(shape.collection, &document));
             }
-            By::Field(name, kind) => {
-                let ids = lines.filter_map(|line| Some(id(kind, &id_text(at(line, "targetId")?))));
-                let ids: Vec<Bson> = ids.collect();
-                let found = transaction.find(shape.collection, doc! { name: { "$in": ids } }).await?;
-                for document in found {
-                    let owner = at(&document, name).map(id_text).unwrap_or_default();
-                    let place = Place::of(shape.collection, &document);
-                    self.several.entry((shape.collection.to_owned(), owner)).or_default().push(place);
-                    self.found(shape.collection, document);
-                }
-                Ok(())
-            }
-            By::Nothing => Ok(()),
+            self.found(shape.collection, document);
         }
+        Ok(())
     }
 
     /// Reads documents by their ids.

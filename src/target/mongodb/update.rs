@@ -224,8 +224,10 @@ impl<'c> Change<'c> {
         for (number, shape) in shapes.iter().enumerate() {
             let new = fresh.documents(self.row, number);
             match (by(self.entity, shape), new) {
-                (By::Id(_), [new, ..]) => self.document(number, new, stored)?,
-                (By::Id(_) | By::Nothing, _) => self.digests[number] = self.known_digest(number),
+                (By::Id(_) | By::Among(..), [new, ..]) => self.document(number, new, stored)?,
+                (By::Id(_) | By::Among(..) | By::Nothing, _) => {
+                    self.digests[number] = self.known_digest(number)
+                }
                 (By::Field(..), new) => self.several(number, new, stored)?,
             }
             for (at, path) in shape.growing.iter().enumerate() {
