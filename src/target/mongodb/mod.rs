@@ -6,6 +6,7 @@
 mod accounts;
 mod array;
 mod bulk;
+mod change;
 mod compose;
 mod conflicts;
 mod control;
