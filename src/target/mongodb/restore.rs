@@ -57,6 +57,34 @@ pub async fn restore(
     Ok(())
 }
 
+/// Makes rows rejected again that the run had tried again, in the transaction in which their lines of that run went.
+pub async fn retried(
+    transaction: &mut Transaction<'_>,
+    entity: &str,
+    run: i32,
+    lines: &[RawDocumentBuf],
+) -> std::result::Result<(), Failure> {
+    // They come with the last key first.
+    let keys: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id.k")).collect();
+    let (Some(last), Some(first)) = (keys.first(), keys.last()) else { return Ok(()) };
+    let of = |key: &Bson| doc! { "r": run, "h": How::Retried.letter(), "e": entity, "k": key.clone() };
+    let mut end = of(last);
+    end.insert("n", Bson::MaxKey);
+    let filter = doc! { "_id": { "$gte": of(first), "$lte": end }, "_id.k": { "$in": keys.clone() } };
+    let records = transaction.find(REPLACED, filter.clone()).await?;
+    for collection in [LEDGER, CONFLICTS] {
+        let kept: Vec<Kept> = records.iter().filter_map(|record| Kept::read(record)).collect();
+        let of: Vec<_> = kept
+            .iter()
+            .filter(|kept| kept.collection == collection)
+            .filter_map(|kept| Some((0, kept.id.clone(), &**kept.document.as_ref()?)))
+            .collect();
+        let written = transaction.replace(collection, &of).await;
+        written.map_err(|failure| transaction.ours(failure))?;
+    }
+    transaction.delete(REPLACED, filter).await.map(drop)
+}
+
 /// What one transaction brought back.
 #[derive(Debug, Default)]
 struct Back {

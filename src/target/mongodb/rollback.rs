@@ -129,8 +129,6 @@ pub async fn rollback(
     // What it told about rows that it left as they were.
     let conflicts = database.collection::<Document>(CONFLICTS);
     conflicts.delete_many(doc! { "run": run.number }).await.map_err(failed)?;
-    // What it made of rows that had been rejected is gone: they are rejected again.
-    restore::restore(&mut steps, shared, plan, (run.number, How::Retried), &mut result, advance).await?;
     let kept = database.collection::<Document>(REPLACED);
     kept.delete_many(replaced::rejected_by(run.number)).await.map_err(failed)?;
     database
@@ -173,7 +171,9 @@ impl Step for Lines<'_> {
     async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Taken, Failure> {
         let Self(chunk, lines) = self;
         let taken = chunk.take_back(transaction.session, lines).await;
-        taken.map_err(|error| transaction.failed(&error))
+        let taken = taken.map_err(|error| transaction.failed(&error))?;
+        restore::retried(transaction, &chunk.entity.name, chunk.run.number, lines).await?;
+        Ok(taken)
     }
 }
 
