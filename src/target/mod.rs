@@ -9,6 +9,7 @@ pub mod mongodb;
 pub mod postgres;
 mod record;
 mod replicas;
+mod stays;
 mod structure;
 
 use std::collections::HashMap;

@@ -161,3 +161,46 @@ fn without_a_primary_two_interrupts_end_the_run_and_it_goes_on_later() {
     job.run(CHUNKS).expect(3);
     assert_undisturbed(&job);
 }
+
+#[test]
+fn changed_rows_and_their_rollback_get_through_the_same_trouble() {
+    let server = Mongod::replica_set(1);
+    let job = on(&server);
+    job.run(CHUNKS).expect(3);
+    let before = job.whole();
+    // Rows that were rejected among them: they are tried again.
+    let change = "update \"Student\" set \"className\" = 'moved'; update \"Parent\" set occupation = 'moved'";
+    job.v1.execute(change);
+    let troubles = [
+        doc! { "failCommands": ["update"], "errorCode": 251, "errorLabels": ["TransientTransactionError"], "appName": "v1v2" },
+        doc! { "failCommands": ["update", "find"], "closeConnection": true, "appName": "v1v2" },
+        doc! { "failCommands": ["commitTransaction"], "closeConnection": true, "appName": "v1v2" },
+        doc! { "failCommands": ["update"], "errorCode": 290, "appName": "v1v2" },
+    ];
+    let mut running = job.project.spawn(CHUNKS);
+    for trouble in troubles {
+        let replaced = job.count("v1v2_replaced");
+        assert!(running.wait_until(|_| job.count("v1v2_replaced") > replaced));
+        server.fail_command(doc! { "times": 3 }, trouble);
+    }
+    let ended = running.wait();
+    server.fail_command(doc! {}, doc! {});
+    assert_eq!(ended.code(), Some(3), "{}", ended.stderr);
+    let undisturbed = Job::over(sample());
+    undisturbed.run(CHUNKS).expect(3);
+    undisturbed.v1.execute(change);
+    undisturbed.run(CHUNKS).expect(3);
+    assert_eq!(job.result(), undisturbed.result());
+    for command in ["delete", "commitTransaction"] {
+        let mut running = job.project.spawn(&["rollback", "--force"]);
+        let replaced = job.count("v1v2_replaced");
+        assert!(running.wait_until(|_| job.count("v1v2_replaced") < replaced) || replaced == 0);
+        server.fail_command(doc! { "times": 3 }, doc! { "failCommands": [command], "closeConnection": true });
+        running.wait();
+        server.fail_command(doc! {}, doc! {});
+        if job.v2.count("v1v2_runs", doc! { "state": "rolled_back" }) > 0 {
+            break;
+        }
+    }
+    assert_eq!(job.whole(), before);
+}

@@ -9,6 +9,7 @@ mod pace;
 mod parity;
 mod passwords;
 mod refused;
+mod since;
 mod structure;
 mod undo;
 mod validate;
@@ -89,14 +90,9 @@ impl Job {
         self.run(&[&["migrate", "--force"], more].concat()).expect(code)
     }
 
-    /// What two equal runs have in common: everything but the run's own times, numbers, ids and salts. Digests in the
-    /// ledger cover times and salts, so they differ too.
+    /// What two equal runs have in common.
     pub fn result(&self) -> Digest {
-        let mut except = REFERENCE.to_vec();
-        except.extend(["v1v2_runs", "v1v2_lock", "v1v2_meta"]);
-        except.extend(["users.passwordHash", "users.roles.assignedAt", "*.run", "*.firstRun"]);
-        except.push("v1v2_ledger.digests");
-        self.v2.digest(&except)
+        result_of(&self.v2)
     }
 
     /// Everything that V2 holds, but for the list of runs: documents, indexes, options of collections.
@@ -163,6 +159,16 @@ impl Job {
         let rows = self.v1.rows(&format!("select id from \"{table}\" order by id collate \"C\""));
         rows.into_iter().map(|mut row| row[0].take().unwrap()).collect()
     }
+}
+
+/// What two equal runs have in common: everything but the run's own times, numbers, ids and salts. Digests in the ledger
+/// cover times and salts, so they differ too; and what a run has replaced is there for its rollback alone.
+pub fn result_of(v2: &MongoDatabase) -> Digest {
+    let mut except = REFERENCE.to_vec();
+    except.extend(["v1v2_runs", "v1v2_lock", "v1v2_meta", "v1v2_replaced"]);
+    except.extend(["users.passwordHash", "users.roles.assignedAt", "*.run", "*.firstRun"]);
+    except.push("v1v2_ledger.digests");
+    v2.digest(&except)
 }
 
 /// A value as Postgres would print it: a uuid in its usual form, a date with milliseconds, nothing for what is absent.

@@ -74,7 +74,18 @@ pub async fn records(database: &Database, entity: &Entity) -> Driver<Vec<Check>>
             _ => continue,
         };
         let collection = &write.table.name;
+        let account = write.columns.iter().find(|of| of.fill == Fill::Account(AccountField::Id));
         let there = match &write.inside {
+            // Roles in a collection of their own: whose they are stands in a field.
+            None if write.when == When::Role => {
+                let Some(account) = account else { continue };
+                let mut there = Ids::new();
+                scan(database, collection, doc! {}, [account.name.as_str()], |document| {
+                    there.extend(at(document, &account.name).map(hash));
+                })
+                .await?;
+                there
+            }
             None => ids(database, collection).await?,
             Some(array) => {
                 // Where the role's code is written, it must be this entity's; else any role will do.

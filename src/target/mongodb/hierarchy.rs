@@ -10,9 +10,8 @@ use mongodb::Database;
 use mongodb::bson::{Document, RawBsonRef, doc};
 
 use super::document::digest;
-use super::ledger;
+use super::ledger::{self, digests, is_written};
 use super::references::{each_at, own, references};
-use super::rollback::{digests, is_written};
 use super::session::{LEDGER, at, id_text, raw};
 use super::shape::Shape;
 use crate::plan::{AccountField, Entity, Fill, Plan};

@@ -6,7 +6,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::document::Documents;
-use super::session::{at, id};
+use super::session::{at, id, text_at};
 use crate::ledger::{Known, Line, Outcome};
 use crate::migrator::Note;
 use crate::plan::{AccountField, BsonKind, Entity, Fill, KeyKind, Plan, When};
@@ -42,6 +42,51 @@ pub fn line_id(entity: &str, kind: KeyKind, of: &str) -> Document {
 /// All lines of an entity.
 pub fn lines_of(entity: &str) -> Document {
     doc! { "_id": { "$gte": { "e": entity, "k": Bson::MinKey }, "$lte": { "e": entity, "k": Bson::MaxKey } } }
+}
+
+/// The conflicts of rows: the ends of the range, so that the key's index finds them, and the keys.
+pub fn conflicts_of(entity: &str, keys: &[Bson]) -> Document {
+    let order = |a: &&Bson, b: &&Bson| match (a, b) {
+        (Bson::Int64(a), Bson::Int64(b)) => a.cmp(b),
+        (Bson::String(a), Bson::String(b)) => a.cmp(b),
+        // Numbers come before text.
+        (Bson::String(_), _) => std::cmp::Ordering::Greater,
+        _ => std::cmp::Ordering::Less,
+    };
+    let (first, last) = (keys.iter().min_by(order), keys.iter().max_by(order));
+    let first = doc! { "e": entity, "k": first.cloned().unwrap_or(Bson::MinKey) };
+    let last = doc! { "e": entity, "k": last.cloned().unwrap_or(Bson::MaxKey), "kind": Bson::MaxKey };
+    doc! { "_id": { "$gte": first, "$lte": last }, "_id.k": { "$in": keys } }
+}
+
+/// Whether the line's row is in V2.
+pub fn is_written(line: &RawDocument) -> bool {
+    let outcome = text_at(line, "outcome").and_then(Outcome::from_letter);
+    matches!(outcome, Some(Outcome::Migrated | Outcome::Merged))
+}
+
+/// The digests of the documents and of the elements; the number of the former is that of the entity's collections, which
+/// the first byte tells. The way back of [`encode`].
+pub fn digests(line: &RawDocument) -> (Vec<u64>, Vec<u64>) {
+    let Some(RawBsonRef::Binary(binary)) = at(line, "digests") else { return (Vec::new(), Vec::new()) };
+    let Some((&count, rest)) = binary.bytes.split_first() else { return (Vec::new(), Vec::new()) };
+    let mut all = rest.chunks_exact(8).filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+    let documents = all.by_ref().take(count.into()).collect();
+    (documents, all.collect())
+}
+
+/// The number of collections with documents of their own; eight bytes for each of them, in the order of the entity's
+/// writes (zeros where the row wrote none, the sum where it wrote several); then eight for each element that it added to
+/// an account's array.
+pub fn encode(documents: &[u64], elements: &[u64]) -> Vec<u8> {
+    let mut bytes = vec![u8::try_from(documents.len()).unwrap_or(u8::MAX)];
+    bytes.extend(documents.iter().chain(elements).flat_map(|digest| digest.to_be_bytes()));
+    bytes
+}
+
+/// The value at a dotted path.
+pub fn bson_at(document: &RawDocument, path: &str) -> Option<Bson> {
+    Bson::try_from(at(document, path)?).ok()
 }
 
 /// A key as text.
@@ -178,20 +223,16 @@ impl Digests {
         this
     }
 
-    /// The number of collections with documents of their own; eight bytes for each of them, in the order of the entity's
-    /// writes (zeros where the row wrote none); then eight for each element that it added to an account's array.
+    /// The digests of one row, as [`encode`] writes them.
     pub fn of_row(&self, row: u32) -> Vec<u8> {
-        let mut bytes = vec![0; 1 + 8 * self.shapes];
-        bytes[0] = u8::try_from(self.shapes).unwrap_or(u8::MAX);
+        let mut documents = vec![0_u64; self.shapes];
         let first = self.documents.partition_point(|(of, ..)| *of < row);
         for (_, shape, digest) in self.documents[first..].iter().take_while(|(of, ..)| *of == row) {
-            bytes[1 + 8 * shape..9 + 8 * shape].copy_from_slice(&digest.to_be_bytes());
+            documents[*shape] = documents[*shape].wrapping_add(*digest);
         }
         let first = self.elements.partition_point(|(of, _)| *of < row);
-        for (_, digest) in self.elements[first..].iter().take_while(|(of, _)| *of == row) {
-            bytes.extend(digest.to_be_bytes());
-        }
-        bytes
+        let elements = self.elements[first..].iter().take_while(|(of, _)| *of == row);
+        encode(&documents, &elements.map(|(_, digest)| *digest).collect::<Vec<_>>())
     }
 }
 

@@ -21,7 +21,8 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::session::{LEDGER, LOCK, RUNS, Shared, id, require_setup};
-use super::{bulk, rollback};
+use super::step::Steps;
+use super::{bulk, prune, rollback};
 use crate::connect::{self, MongoDb};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
@@ -374,12 +375,14 @@ impl target::RunLock for RunLock {
 
     async fn prune(
         &mut self,
-        _plan: &Plan,
-        _entity: usize,
-        _keys: &[String],
-        _on_edited: OnEdited,
+        plan: &Plan,
+        entity: usize,
+        keys: &[String],
+        on_edited: OnEdited,
     ) -> Result<Pruned> {
-        Err(Error::refused("rows cannot be removed from MongoDB yet"))
+        let again = "run the same command again: it goes on where this one stopped";
+        let mut steps = Steps::of(&self.held.shared, &self.held.connection, self.run.number, again).await?;
+        prune::prune(&mut steps, &self.held.shared, (plan, &plan.entities[entity]), keys, on_edited).await
     }
 
     async fn rollback(

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use mongodb::Database;
 use mongodb::bson::{RawBsonRef, RawDocument, doc};
 
-use super::session::{id_text, raw};
+use super::session::{at, id_text, raw};
 use crate::plan::{AccountField, Entity, Fill, Plan, Scope, When, Write};
 
 /// A field that holds ids of documents of another collection.
@@ -53,15 +53,18 @@ pub fn own(entity: &Entity) -> Option<String> {
 }
 
 /// The ids of a collection's documents to which documents of other entities refer at this moment, as text. Roles do not
-/// count: they are part of an account, and go with it.
+/// count: they are part of an account, and go with it. With `going`, documents of the entity's own count too, but for those
+/// with these ids.
 pub async fn referred(
     database: &Database,
     plan: &Plan,
     entity: &Entity,
     collection: &str,
+    going: Option<&HashSet<String>>,
 ) -> mongodb::error::Result<HashSet<String>> {
     let mut ids = HashSet::new();
-    for other in plan.entities.iter().filter(|other| other.name != entity.name) {
+    for other in plan.entities.iter().filter(|other| going.is_some() || other.name != entity.name) {
+        let going = going.filter(|_| other.name == entity.name);
         for write in other.writes.iter().filter(|write| matches!(write.when, When::Row | When::Each(_))) {
             for Reference { path, .. } in
                 references(plan, other, write).iter().filter(|of| of.collection == collection)
@@ -70,7 +73,13 @@ pub async fn referred(
                 let mut cursor =
                     documents.find(doc! {}).projection(doc! { path: 1 }).batch_size(10_000).await?;
                 while cursor.advance().await? {
-                    each_at(cursor.current(), path, &mut |id| ids.extend([id_text(id)]));
+                    let document = cursor.current();
+                    let goes = |going: &HashSet<String>| {
+                        at(document, "_id").is_some_and(|id| going.contains(&id_text(id)))
+                    };
+                    if !going.is_some_and(goes) {
+                        each_at(document, path, &mut |id| ids.extend([id_text(id)]));
+                    }
                 }
             }
         }

@@ -9,28 +9,34 @@
 //! MongoDB has no foreign keys that would refuse, so what stays keeps what it needs: a row whose document stays keeps its account,
 //! and a document that others still refer to, be they the application's own, stays and is listed, too.
 //!
+//! Documents that the run changed or removed, because V1 had changed or lost theirs, become what they were first (`restore.rs`).
+//!
 //! An entity is taken back in chunks, last entity first, each chunk's documents and ledger lines in one transaction, so
 //! that a rollback that was killed goes on when it is run again.
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
-use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Database};
 
 use super::document::digest;
 use super::hierarchy::needed_within;
-use super::lock::{fence, lost, name_session};
+use super::ledger::{bson_at, conflicts_of, digests, is_written};
 use super::references::{own as collection_of, referred};
-use super::session::{CONFLICTS, ENTITIES, LEDGER, LOCK, RUNS, Shared, at, id_text, raw, text_at};
+use super::replaced::How;
+use super::session::{CONFLICTS, ENTITIES, LEDGER, REPLACED, RUNS, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
-use super::writer::{ATTEMPTS, backoff};
-use crate::connect::{MongoDb, transaction_options};
-use crate::error::{Class, Error, Result, classify_mongodb};
-use crate::failpoint::{self, Injected};
+use super::step::{Step, Steps};
+use super::stored::{By, by};
+use super::transaction::{Failure, Transaction};
+use super::{replaced, restore, structure};
+use crate::connect::MongoDb;
+use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::ledger::Outcome;
-use crate::plan::{AccountField, Entity, Fill, Plan};
+use crate::plan::{Entity, Plan};
 use crate::target::{RolledBack, RunName};
 
 /// Ledger lines in one transaction.
@@ -62,14 +68,11 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
         match uuid {
             Some(uuid) if uuid != name.id => {}
             Some(_) if was_rolled_back => return Err(Error::refused("that run was rolled back already")),
-            Some(_) => return Ok(name),
             None if was_rolled_back => {}
-            None => {
-                let line =
-                    raw(database, LEDGER).find_one(doc! { "run": name.number }).await.map_err(failed)?;
-                if line.is_some() {
-                    return Ok(name);
-                }
+            None if !has_written(database, name.number).await.map_err(failed)? => {}
+            _ => {
+                replaced::require_latest(shared, database, name).await?;
+                return Ok(name);
             }
         }
     }
@@ -78,6 +81,12 @@ pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) ->
             .help("`v1v2 status` lists the runs with their ids"),
         None => Error::refused(format!("{} has no run that could be rolled back", shared.place)),
     })
+}
+
+/// Whether a run has brought rows, or changed or removed some.
+async fn has_written(database: &Database, run: i32) -> Driver<bool> {
+    let line = raw(database, LEDGER).find_one(doc! { "run": run }).await?;
+    Ok(line.is_some() || raw(database, REPLACED).find_one(replaced::of_run(run)).await?.is_some())
 }
 
 /// Takes the run back. `own` is the number of the rollback's own run, which holds the lock.
@@ -90,16 +99,18 @@ pub async fn rollback(
 ) -> Result<RolledBack> {
     let failed = |error: mongodb::error::Error| shared.failed(&error);
     let mut result = RolledBack::of(run);
-    let mut session = connection.client.start_session().await.map_err(failed)?;
-    if !name_session(shared, &connection.database, (own, 0), &session).await? {
-        return Err(lost(&shared.place));
+    let again = "run the same rollback again: it goes on where this one stopped";
+    let mut steps = Steps::of(shared, connection, own, again).await?;
+    // What was removed comes first: changed documents may have referred to it.
+    for how in [How::Removed, How::Changed] {
+        restore::restore(&mut steps, shared, plan, (run.number, how), &mut result, advance).await?;
     }
     for entity in plan.entities.iter().rev() {
         let shapes = shapes(entity);
         let mut needed = HashMap::new();
         for Shape { collection, .. } in &shapes {
             // Whatever could refer to them and is of this run has gone already.
-            let ids = referred(&connection.database, plan, entity, collection).await.map_err(failed)?;
+            let ids = referred(&connection.database, plan, entity, collection, None).await.map_err(failed)?;
             needed.insert(*collection, ids);
         }
         let within = needed_within(&connection.database, plan, entity, &shapes, run.number);
@@ -107,14 +118,14 @@ pub async fn rollback(
         if let Some(ids) = collection_of(entity).and_then(|own| needed.get_mut(&*own)) {
             ids.extend(within);
         }
-        let chunk = Chunk { shared, database: &connection.database, entity, shapes, needed, own, run };
+        let chunk = Chunk { database: &connection.database, entity, shapes, needed, run };
         // Chunks go from the last key to the first; what stays behind is not looked at twice.
         let mut below = Bson::MaxKey;
         loop {
             let lines = chunk.lines(&below).await.map_err(failed)?;
             let Some(last) = lines.last() else { break };
             below = bson_at(last, "_id.k").unwrap_or(Bson::MinKey);
-            let taken = chunk.transaction(&mut session, &lines).await?;
+            let taken = steps.take(&Lines(&chunk, &lines)).await?;
             failpoint::reach("mongodb.rollback.committed")?;
             taken.removed.iter().for_each(|(collection, count)| result.removed(collection, *count));
             result.kept.extend(taken.kept);
@@ -122,38 +133,54 @@ pub async fn rollback(
             advance(lines.len() as u64);
         }
     }
-    let database = &connection.database;
-    database
-        .collection::<Document>(RUNS)
-        .update_one(doc! { "no": run.number }, doc! { "$set": { "state": "rolled_back" } })
-        .await
-        .map_err(failed)?;
-    failpoint::reach("mongodb.rollback.marked")?;
-    // What decides about future ids is forgotten with the last line, so that V2 is as it was.
-    if raw(database, LEDGER).find_one(doc! {}).await.map_err(failed)?.is_none() {
-        database.collection::<Document>(ENTITIES).delete_many(doc! {}).await.map_err(failed)?;
-    }
+    // A run without lines has no last chunk.
+    steps.take(&Finish(run)).await?;
     failpoint::reach("mongodb.rollback.done")?;
     Ok(result)
 }
 
-/// Why a transaction came to nothing.
-enum Fault {
-    /// Somebody else holds the lock now.
-    Lost,
-    Driver(mongodb::error::Error),
-}
+/// What remains to be done once the run's last line is gone; nothing before.
+struct Finish(RunName);
 
-impl From<mongodb::error::Error> for Fault {
-    fn from(error: mongodb::error::Error) -> Self {
-        Self::Driver(error)
+#[async_trait]
+impl Step for Finish {
+    type Done = ();
+
+    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+        finish(transaction, self.0.number).await
     }
 }
 
-impl From<Injected> for Fault {
-    fn from(injected: Injected) -> Self {
-        Self::Driver(injected.into())
+/// In the transaction of the last chunk: without any line of it, nobody would find the run again to end its rollback.
+pub async fn finish(transaction: &mut Transaction<'_>, run: i32) -> Result<(), Failure> {
+    let (database, session) = (transaction.database, &mut *transaction.session);
+    let finished = finish_within(database, session, run).await;
+    finished.map_err(|error| transaction.failed(&error))
+}
+
+async fn finish_within(database: &Database, session: &mut ClientSession, run: i32) -> Driver<()> {
+    let ledger = raw(database, LEDGER);
+    if ledger.find_one(doc! { "run": run }).session(&mut *session).await?.is_some() {
+        return Ok(());
     }
+    if raw(database, REPLACED).find_one(replaced::of_run(run)).session(&mut *session).await?.is_some() {
+        return Ok(());
+    }
+    // What it told about rows that it left as they were.
+    let conflicts = database.collection::<Document>(CONFLICTS);
+    conflicts.delete_many(doc! { "run": run }).session(&mut *session).await?;
+    let kept = database.collection::<Document>(REPLACED);
+    kept.delete_many(replaced::rejected_by(run)).session(&mut *session).await?;
+    database
+        .collection::<Document>(RUNS)
+        .update_one(doc! { "no": run }, doc! { "$set": { "state": "rolled_back" } })
+        .session(&mut *session)
+        .await?;
+    // What decides about future ids is forgotten with the last line, so that V2 is as it was.
+    if ledger.find_one(doc! {}).session(&mut *session).await?.is_none() {
+        database.collection::<Document>(ENTITIES).delete_many(doc! {}).session(&mut *session).await?;
+    }
+    structure::forget(database, session).await
 }
 
 /// What one transaction took back.
@@ -166,14 +193,31 @@ struct Taken {
 }
 
 struct Chunk<'c> {
-    shared: &'c Shared,
     database: &'c Database,
     entity: &'c Entity,
     shapes: Vec<Shape<'c>>,
     /// The ids of documents that other entities' documents refer to, by collection.
     needed: HashMap<&'c str, HashSet<String>>,
-    own: i32,
     run: RunName,
+}
+
+/// Ledger lines of a chunk, to be taken back with all that they made.
+struct Lines<'l>(&'l Chunk<'l>, &'l [RawDocumentBuf]);
+
+#[async_trait]
+impl Step for Lines<'_> {
+    type Done = Taken;
+
+    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Taken, Failure> {
+        let Self(chunk, lines) = self;
+        failpoint::reach("mongodb.rollback.begun")?;
+        let taken = chunk.take_back(transaction.session, lines).await;
+        let taken = taken.map_err(|error| transaction.failed(&error))?;
+        restore::retried(transaction, &chunk.entity.name, chunk.run.number, lines).await?;
+        finish(transaction, chunk.run.number).await?;
+        failpoint::reach("mongodb.rollback.commit")?;
+        Ok(taken)
+    }
 }
 
 type Driver<T> = mongodb::error::Result<T>;
@@ -195,54 +239,7 @@ impl Chunk<'_> {
             .await
     }
 
-    /// One transaction, as often as it takes. A commit that nobody answered is committed again; where that stays
-    /// unanswered too, running the rollback again finds out.
-    async fn transaction(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Result<Taken> {
-        let failed = |error: &mongodb::error::Error| self.shared.failed(error);
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let begun = session.start_transaction().with_options(transaction_options()).await;
-            begun.map_err(|error| failed(&error))?;
-            let fault = match self.take_back(session, lines).await {
-                Ok(taken) => match commit(session).await {
-                    Ok(()) => return Ok(taken),
-                    Err(error) => Fault::Driver(error),
-                },
-                Err(fault) => {
-                    // The server gives it up by itself; this only tells it sooner.
-                    drop(session.abort_transaction().await);
-                    fault
-                }
-            };
-            match fault {
-                Fault::Lost => return Err(lost(&self.shared.place)),
-                Fault::Driver(error)
-                    if attempt >= ATTEMPTS || classify_mongodb(&error) != Class::Transient =>
-                {
-                    return Err(
-                        failed(&error).help("run the same rollback again: it goes on where this one stopped")
-                    );
-                }
-                Fault::Driver(error) => {
-                    tracing::warn!(attempt, "the chunk is tried again: {}", failed(&error).message());
-                    tokio::time::sleep(backoff(attempt)).await;
-                }
-            }
-        }
-    }
-
-    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Result<Taken, Fault> {
-        let passed = self
-            .database
-            .collection::<Document>(LOCK)
-            .update_one(doc! { "_id": fence(0), "run": self.own }, doc! { "$inc": { "chunks": 1_i64 } })
-            .session(&mut *session)
-            .await?;
-        if passed.matched_count != 1 {
-            return Err(Fault::Lost);
-        }
-        failpoint::reach("mongodb.rollback.begun")?;
+    async fn take_back(&self, session: &mut ClientSession, lines: &[RawDocumentBuf]) -> Driver<Taken> {
         let mut taken = Taken::default();
         for (number, shape) in self.shapes.iter().enumerate().rev() {
             if shape.growing.is_empty() {
@@ -259,39 +256,8 @@ impl Chunk<'_> {
         let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id")).collect();
         self.delete(session, LEDGER, doc! { "_id": { "$in": ids } }).await?;
         let keys: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, "_id.k")).collect();
-        if let (Some(first), Some(last)) = (keys.last(), keys.first()) {
-            let entity = &*self.entity.name;
-            let range = doc! {
-                "_id": {
-                    "$gte": { "e": entity, "k": first.clone() },
-                    "$lte": { "e": entity, "k": last.clone(), "kind": Bson::MaxKey },
-                },
-                "_id.k": { "$in": keys.clone() },
-            };
-            self.delete(session, CONFLICTS, range).await?;
-        }
-        self.finish(session).await?;
-        failpoint::reach("mongodb.rollback.commit")?;
+        self.delete(session, CONFLICTS, conflicts_of(&self.entity.name, &keys)).await?;
         Ok(taken)
-    }
-
-    /// What remains to be done once the run's last line is gone, in the same transaction: without any line of it, nobody
-    /// would find the run again to end its rollback.
-    async fn finish(&self, session: &mut ClientSession) -> Driver<()> {
-        let ledger = raw(self.database, LEDGER);
-        let ours = doc! { "run": self.run.number };
-        if ledger.find_one(ours).session(&mut *session).await?.is_some() {
-            return Ok(());
-        }
-        self.database
-            .collection::<Document>(RUNS)
-            .update_one(doc! { "no": self.run.number }, doc! { "$set": { "state": "rolled_back" } })
-            .session(&mut *session)
-            .await?;
-        if ledger.find_one(doc! {}).session(&mut *session).await?.is_none() {
-            self.delete(session, ENTITIES, doc! {}).await?;
-        }
-        super::structure::forget(self.database, session).await
     }
 
     /// The rows' own documents that nobody has touched.
@@ -302,29 +268,38 @@ impl Chunk<'_> {
         (number, shape): (usize, &Shape<'_>),
         taken: &mut Taken,
     ) -> Driver<()> {
-        let write = &self.entity.writes[shape.write];
-        let id = write.columns.iter().find(|column| column.name == "_id");
-        let by = match id.map(|column| &column.fill) {
-            Some(Fill::Account(AccountField::Id)) => "accountId",
-            _ => "targetId",
-        };
+        let by = by(self.entity, shape);
+        let (Some(of_line), Some(filter)) = (by.of_line(), by.filter(lines.iter())) else { return Ok(()) };
+        let among = matches!(by, By::Among(..));
+        // Of an account's documents it is the digest that tells which are whose.
+        let owner = |id: String, digest: u64| if among { format!("{id} {digest}") } else { id };
         let expected: HashMap<String, (u64, &RawDocumentBuf)> = lines
             .iter()
             .filter(|line| is_written(line))
-            .filter_map(|line| Some((id_text(at(line, by)?), (digests(line).0.get(number).copied()?, line))))
+            .filter_map(|line| {
+                Some((id_text(at(line, of_line)?), (digests(line).0.get(number).copied()?, line)))
+            })
             .filter(|(_, (digest, _))| *digest != 0)
+            .map(|(id, (digest, line))| (owner(id, digest), (digest, line)))
             .collect();
-        let found = self.find(session, shape.collection, lines, by).await?;
+        let mut found: HashMap<String, Vec<RawDocumentBuf>> = HashMap::new();
+        for document in self.find(session, shape.collection, filter).await? {
+            let owner = owner(by.owner(&document), digest(&document, &[]));
+            found.entry(owner).or_default().push(document);
+        }
         let mut gone = Vec::new();
-        for document in &found {
-            let Some(id) = at(document, "_id") else { continue };
-            let text = id_text(id);
-            let Some((expected, line)) = expected.get(&text) else { continue };
-            let is_needed = self.needs(shape.collection, &text) || taken.accounts.contains(&text);
-            if *expected == digest(document, &[]) && !is_needed {
-                gone.extend(bson_at(document, "_id"));
+        for (owner, documents) in &found {
+            let Some((expected, line)) = expected.get(owner) else { continue };
+            // Of several the ledger has the sum: they go together, or stay.
+            let sum = documents.iter().fold(0_u64, |sum, document| sum.wrapping_add(digest(document, &[])));
+            let ids: Vec<String> =
+                documents.iter().filter_map(|document| at(document, "_id").map(id_text)).collect();
+            let is_needed =
+                ids.iter().any(|id| self.needs(shape.collection, id) || taken.accounts.contains(id));
+            if *expected == sum && !is_needed {
+                gone.extend(documents.iter().filter_map(|document| bson_at(document, "_id")));
             } else {
-                taken.kept.push((shape.collection.to_owned(), text));
+                taken.kept.extend(ids.into_iter().map(|id| (shape.collection.to_owned(), id)));
                 taken.accounts.extend(at(line, "accountId").map(id_text));
             }
         }
@@ -350,7 +325,8 @@ impl Chunk<'_> {
         }
         let mut gone = Vec::new();
         let mut roles = 0;
-        for document in self.find(session, shape.collection, lines, "accountId").await? {
+        let filter = doc! { "_id": { "$in": values(lines, "accountId") } };
+        for document in self.find(session, shape.collection, filter).await? {
             let Some(id) = at(&document, "_id") else { continue };
             let text = id_text(id);
             let Some(lines) = by_account.get(&text) else { continue };
@@ -413,12 +389,10 @@ impl Chunk<'_> {
         &self,
         session: &mut ClientSession,
         collection: &str,
-        lines: &[RawDocumentBuf],
-        by: &str,
+        filter: Document,
     ) -> Driver<Vec<RawDocumentBuf>> {
-        let ids: Vec<Bson> = lines.iter().filter_map(|line| bson_at(line, by)).collect();
         let collection = raw(self.database, collection);
-        let mut cursor = collection.find(doc! { "_id": { "$in": ids } }).session(&mut *session).await?;
+        let mut cursor = collection.find(filter).session(&mut *session).await?;
         cursor.stream(session).try_collect().await
     }
 
@@ -428,38 +402,12 @@ impl Chunk<'_> {
     }
 }
 
-async fn commit(session: &mut ClientSession) -> Driver<()> {
-    for attempt in 1..ATTEMPTS {
-        match session.commit_transaction().await {
-            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
-                tokio::time::sleep(backoff(attempt)).await;
-            }
-            ended => return ended,
-        }
-    }
-    session.commit_transaction().await
-}
-
-pub fn is_written(line: &RawDocument) -> bool {
-    let outcome = text_at(line, "outcome").and_then(Outcome::from_letter);
-    matches!(outcome, Some(Outcome::Migrated | Outcome::Merged))
-}
-
-/// The digests of the documents and of the elements; the number of the former is that of the entity's collections, which
-/// the first byte tells.
-pub fn digests(line: &RawDocument) -> (Vec<u64>, Vec<u64>) {
-    let Some(RawBsonRef::Binary(binary)) = at(line, "digests") else { return (Vec::new(), Vec::new()) };
-    let Some((&count, rest)) = binary.bytes.split_first() else { return (Vec::new(), Vec::new()) };
-    let mut all = rest.chunks_exact(8).filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-    let documents = all.by_ref().take(count.into()).collect();
-    (documents, all.collect())
+/// A field of all lines that have it.
+fn values(lines: &[RawDocumentBuf], field: &str) -> Vec<Bson> {
+    lines.iter().filter_map(|line| bson_at(line, field)).collect()
 }
 
 fn elements<'d>(document: &'d RawDocument, path: &str) -> Vec<&'d RawDocument> {
     let Some(array) = at(document, path).and_then(|value| value.as_array()) else { return Vec::new() };
     array.into_iter().flatten().filter_map(|element| element.as_document()).collect()
-}
-
-fn bson_at(document: &RawDocument, path: &str) -> Option<Bson> {
-    Bson::try_from(at(document, path)?).ok()
 }

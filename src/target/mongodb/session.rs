@@ -23,6 +23,8 @@ pub const RUNS: &str = "v1v2_runs";
 pub const CONFLICTS: &str = "v1v2_conflicts";
 /// Facts.
 pub const META: &str = "v1v2_meta";
+/// What was there before a run changed or removed it: `_id: { r: run, h: how, e: entity, k: key, n: number }`.
+pub const REPLACED: &str = "v1v2_replaced";
 /// What must not change between runs.
 pub const ENTITIES: &str = "v1v2_entities";
 /// Who may write, and one fence for each of its writers.

@@ -59,7 +59,8 @@ pub enum Node<'p> {
 }
 
 impl Node<'_> {
-    fn name(&self) -> &str {
+    /// The last part of its name.
+    pub fn name(&self) -> &str {
         match self {
             Self::Field { name, .. } | Self::Document { name, .. } | Self::Array { name, .. } => name,
         }

@@ -5,15 +5,18 @@
 
 use std::ops::Range;
 
+use futures_util::TryStreamExt;
 use mongodb::bson::raw::cstr;
-use mongodb::bson::{Bson, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc, rawdoc};
+use mongodb::bson::{Bson, Document, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::{ClientSession, Database};
 
+use super::conflicts::Log;
 use super::document::{Documents, Pushes};
-use super::ledger::{Digests, LineShape, line_id, shape};
+use super::ledger::{Digests, LineShape, bson_at, line_id, shape};
 use super::lock;
-use super::session::{CONFLICTS, LEDGER, LOCK};
+use super::replaced::{How, Kept, Owner};
+use super::session::{CONFLICTS, LEDGER, LOCK, REPLACED, raw};
 use super::writer::{ATTEMPTS, backoff};
 use crate::connect::transaction_options;
 use crate::error::mongodb::{
@@ -110,7 +113,7 @@ impl Transaction<'_> {
     }
 
     /// Inserts documents in order, in as few commands as they fit into.
-    async fn insert(
+    pub async fn insert(
         &mut self,
         collection: &str,
         mut documents: &[(u32, &RawDocument)],
@@ -132,6 +135,36 @@ impl Transaction<'_> {
             command.append(cstr!("insert"), collection);
             command.append(cstr!("ordered"), true);
             command.append(cstr!("documents"), list);
+            self.run(collection, command, &rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts documents in the place of those with their `_id`, in as few commands as they fit into.
+    pub async fn replace(
+        &mut self,
+        collection: &str,
+        documents: &[(u32, Bson, &RawDocument)],
+    ) -> Result<(), Failure> {
+        let mut open = documents.iter().peekable();
+        while open.peek().is_some() {
+            let (mut rows, mut updates, mut size) = (Vec::new(), RawArrayBuf::new(), 0);
+            while let Some((row, id, document)) = open.peek() {
+                size += document.as_bytes().len() + UPDATE_BYTES;
+                if (size > COMMAND_BYTES || rows.len() == COMMAND_DOCUMENTS) && !rows.is_empty() {
+                    break;
+                }
+                let id = RawBson::try_from(id.clone())
+                    .map_err(|_| Failure::Fatal(Error::failed("an id is no BSON")))?;
+                // With `upsert` for lines and conflicts that a rollback brings back.
+                updates.push(rawdoc! { "q": { "_id": id }, "u": (*document).to_owned(), "upsert": true });
+                rows.push(*row);
+                open.next();
+            }
+            let mut command = RawDocumentBuf::new();
+            command.append(cstr!("update"), collection);
+            command.append(cstr!("ordered"), true);
+            command.append(cstr!("updates"), updates);
             self.run(collection, command, &rows).await?;
         }
         Ok(())
@@ -246,18 +279,27 @@ impl Transaction<'_> {
         }
         let documents: Vec<_> = lines.iter().map(|(row, document)| (*row, &**document)).collect();
         let written = self.insert(LEDGER, &documents).await;
-        written.map_err(|failure| match failure {
-            // The ledger is ours: whoever has the line already is another run.
-            Failure::Row(_, reject) => {
-                Failure::Fatal(Error::failed(format!("{}: {}", self.place, reject.reason)))
-            }
-            other => other,
-        })?;
+        written.map_err(|failure| self.ours(failure))?;
         failpoint::reach("mongodb.ledger.lines")?;
         let notes = batch.records.notes.iter().filter(|note| part.contains(&note.row));
         let conflicts: Vec<_> = notes
             .map(|note| (note.row, shape.conflict(self.run, &batch.lines[note.row as usize].key, note)))
             .collect();
+        self.conflicts(&conflicts).await
+    }
+
+    /// A collection of v1v2's own never refuses a document for the row's sake: whoever has it already is another run.
+    pub fn ours(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Row(_, reject) => {
+                Failure::Fatal(Error::failed(format!("{}: {}", self.place, reject.reason)))
+            }
+            other => other,
+        }
+    }
+
+    /// Entries of the conflict log, with the rows that they are about.
+    pub async fn conflicts(&mut self, conflicts: &[(u32, Document)]) -> Result<(), Failure> {
         let raw = conflicts
             .iter()
             .map(|(row, of)| Ok((*row, RawDocumentBuf::try_from(of)?)))
@@ -267,24 +309,53 @@ impl Transaction<'_> {
         self.insert(CONFLICTS, &documents).await
     }
 
-    /// Lines of rows that are tried again.
+    /// Lines of rows that are tried again go, and are kept for a rollback.
     async fn forget(&mut self, batch: &Batch, part: &Range<u32>, shape: &LineShape) -> Result<(), Failure> {
         let ids: Vec<Document> =
             part.clone().map(|row| line_id(&batch.name, shape.key, &batch.lines[row as usize].key)).collect();
-        self.delete(LEDGER, doc! { "_id": { "$in": ids } }).await?;
-        let keys: Vec<Bson> =
-            part.clone().map(|row| super::ledger::key(shape.key, &batch.lines[row as usize].key)).collect();
-        self.delete(CONFLICTS, doc! { "_id.e": &*batch.name, "_id.k": { "$in": keys } }).await
+        let ids = doc! { "_id": { "$in": ids } };
+        let lines = self.find(LEDGER, ids.clone()).await?;
+        let mut log = Log::read(self, &batch.name, lines.iter()).await?;
+        let mut kept = Vec::new();
+        for line in &lines {
+            let Some(key) = bson_at(line, "_id.k") else { continue };
+            let owner = Owner { run: self.run, how: How::Retried, entity: &batch.name, key: &key };
+            let of: Vec<Kept> = [Kept::own(LEDGER, line)].into_iter().chain(log.kept(&key)).collect();
+            // A line whose source row is as large as it may be is too large to be kept; V1 still has the row.
+            kept.extend(owner.records(0, &of).unwrap_or_default());
+            log.forget(&key);
+        }
+        let kept: Vec<_> = kept.iter().map(|record| (0, &**record)).collect();
+        let written = self.insert(REPLACED, &kept).await;
+        written.map_err(|failure| self.ours(failure))?;
+        self.delete(LEDGER, ids).await?;
+        log.write(self).await
     }
 
-    async fn delete(&mut self, collection: &str, filter: Document) -> Result<(), Failure> {
+    /// Removes documents; returns how many.
+    pub async fn delete(&mut self, collection: &str, filter: Document) -> Result<u64, Failure> {
         self.database
             .collection::<Document>(collection)
             .delete_many(filter)
             .session(&mut *self.session)
             .await
-            .map(drop)
+            .map(|deleted| deleted.deleted_count)
             .map_err(|error| failure(self.place, &error))
+    }
+
+    /// Reads documents, as this transaction sees them.
+    pub async fn find(&mut self, collection: &str, filter: Document) -> Result<Vec<RawDocumentBuf>, Failure> {
+        let collection = raw(self.database, collection);
+        let found = match collection.find(filter).session(&mut *self.session).await {
+            Ok(mut cursor) => cursor.stream(&mut *self.session).try_collect().await,
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| failure(self.place, &error))
+    }
+
+    /// What an error of the driver means for the transaction.
+    pub fn failed(&self, error: &mongodb::error::Error) -> Failure {
+        failure(self.place, error)
     }
 
     /// Commits it; an unanswered commit is repeated, and it alone.

@@ -22,12 +22,12 @@ use rand::RngExt;
 use super::document::assemble;
 use super::ledger::line_id;
 use super::lock;
-use super::session::{LEDGER, Shared, raw};
+use super::session::{CONFLICTS, LEDGER, Shared, raw};
 use super::transaction::{Failure, Transaction};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::plan::Plan;
-use crate::target::{self, Batch};
+use crate::target::{self, Batch, REFUSED};
 
 /// How often a transaction is tried again after an error that goes away by itself. With the pauses of [`backoff`] that is
 /// half a minute: an election takes some twelve seconds.
@@ -151,7 +151,8 @@ impl Writer {
     async fn transaction(&mut self, batch: &mut Batch, part: &Range<u32>) -> Result<(), Failure> {
         let plan = self.plan.clone();
         let entity = &plan.entities[batch.entity];
-        let documents = assemble(batch, entity, |row| part.contains(&row));
+        // Those of rows that are in V2 already depend on what the transaction finds there.
+        let documents = batch.update.is_none().then(|| assemble(batch, entity, |row| part.contains(&row)));
         if self.session.is_none() {
             let opened = self.open().await?;
             self.session = Some(opened);
@@ -171,8 +172,13 @@ impl Writer {
         if let Ending::Commit(fence) = self.ending {
             transaction.pass_fence(fence).await?;
         }
-        transaction.records(&documents).await?;
-        transaction.ledger(&plan, batch, part, &documents).await?;
+        match &documents {
+            Some(documents) => {
+                transaction.records(documents).await?;
+                transaction.ledger(&plan, batch, part, documents).await?;
+            }
+            None => transaction.update(&plan, batch, part).await?,
+        }
         match self.ending {
             Ending::Commit(_) => transaction.commit().await,
             Ending::Abort => {
@@ -197,15 +203,27 @@ impl Writer {
         Ok((database, session))
     }
 
-    /// Whether the ledger has the part's lines of this run: they were written in one transaction, so one stands for all.
+    /// Whether the ledger has the part's lines of this run: they were written in one transaction, so one stands for all. A
+    /// row whose change was refused keeps its line; then it is the conflict log that tells.
     async fn was_committed(&self, batch: &Batch, part: &Range<u32>) -> Result<bool> {
-        let Some(line) = batch.lines.get(part.start as usize) else { return Ok(true) };
+        let mut rows = part.clone();
+        let row = match batch.update {
+            Some(_) => rows.find(|&row| !batch.is_rejected(row)).unwrap_or(part.start),
+            None => part.start,
+        };
+        let Some(line) = batch.lines.get(row as usize) else { return Ok(true) };
         let kind = self.plan.entities[batch.entity].source.key_kind;
-        let filter = doc! { "_id": line_id(&batch.name, kind, &line.key), "run": self.run };
+        let mut id = line_id(&batch.name, kind, &line.key);
+        let refused = batch.update.is_some() && batch.is_rejected(row);
+        if refused {
+            id.insert("kind", REFUSED);
+        }
+        let collection = if refused { CONFLICTS } else { LEDGER };
+        let filter = doc! { "_id": id, "run": self.run };
         let mut last = None;
         for attempt in 1..=ATTEMPTS {
             let found = match self.shared.connection().await {
-                Ok(connection) => raw(&connection.database, LEDGER)
+                Ok(connection) => raw(&connection.database, collection)
                     .find_one(filter.clone())
                     .await
                     .map_err(|error| self.shared.failed(&error)),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::replace::{Found, found_by};
-use super::sent::{Sent, Stays, stays};
+use super::sent::Sent;
 use super::table;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::plan::{AccountField, Entity, Fill, Plan, Write};
 use crate::row::Lines;
 use crate::settings::Settings;
 use crate::source::quoted;
+use crate::target::stays::{Stays, stays};
 use crate::target::{self, Batch, Difference};
 
 /// A connection that only reads.
@@ -59,7 +60,8 @@ impl Comparer {
             match compared(entity, &column.fill) {
                 Stays::Always => continue,
                 Stays::Never => differing.push(differs),
-                Stays::Sometimes(flag) => differing.push(format!("not sent.{flag} and {differs}")),
+                Stays::WithEmail => differing.push(format!("not sent.email and {differs}")),
+                Stays::WithPhone => differing.push(format!("not sent.phone and {differs}")),
             }
             columns.push(column.name.as_str());
         }

@@ -1,34 +1,11 @@
 //! What is sent to bring records up to date, or to compare them: the lines of a write as a table `sent` that a statement can
-//! join with V2's own, and which of its columns an update leaves alone.
+//! join with V2's own.
 
 use std::collections::BTreeSet;
 
-use crate::plan::{AccountField, Entity, Fill, Write};
+use crate::plan::Write;
 use crate::row::{Lines, Rows};
 use crate::target::{Keeps, Update};
-
-/// Whether an update leaves a column as it is.
-pub(super) enum Stays {
-    Never,
-    Always,
-    /// For rows with this flag.
-    Sometimes(&'static str),
-}
-
-pub(super) fn stays(entity: &Entity, fill: &Fill) -> Stays {
-    use AccountField as F;
-    let dated = entity.account.as_ref().is_some_and(|account| account.created_at.is_some());
-    match fill {
-        Fill::Id | Fill::DerivedId(_) | Fill::Now => Stays::Always,
-        Fill::Account(F::Id | F::PasswordHash | F::MustChangePassword | F::Locked | F::Status) => {
-            Stays::Always
-        }
-        Fill::Account(F::CreatedAt) if !dated => Stays::Always,
-        Fill::Account(F::Email | F::EmailIsPlaceholder | F::Username) => Stays::Sometimes("email"),
-        Fill::Account(F::Phone) => Stays::Sometimes("phone"),
-        _ => Stays::Never,
-    }
-}
 
 /// Lines of a write with the rows that they came from.
 pub(super) struct Sent {

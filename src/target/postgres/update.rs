@@ -15,7 +15,7 @@ use sqlx::AssertSqlSafe;
 
 use super::careful::refused;
 use super::replace::{Found, How, Session, found_by};
-use super::sent::{Sent, Stays, stays};
+use super::sent::Sent;
 use super::table;
 use super::writer::{Failure, Writer, insert_sql};
 use crate::connect::answered;
@@ -27,6 +27,7 @@ use crate::plan::{When, Write};
 use crate::row::Lines;
 use crate::settings::OnEdited;
 use crate::source::quoted;
+use crate::target::stays::{Stays, stays};
 use crate::target::{Batch, EDITED, REFUSED, Update};
 
 /// What was found of records that somebody has edited or deleted: tables by row of the chunk.
@@ -221,11 +222,13 @@ impl Session<'_> {
         let mut set: Vec<String> = Vec::new();
         for (index, column) in write.columns.iter().enumerate() {
             let value = format!("sent.c{index}::{}", column.type_name);
+            let unless = |flag: &str| {
+                format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
+            };
             let value = match stays(self.entity, &column.fill) {
                 Stays::Always => continue,
-                Stays::Sometimes(flag) => {
-                    format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
-                }
+                Stays::WithEmail => unless("email"),
+                Stays::WithPhone => unless("phone"),
                 Stays::Never => value,
             };
             set.push(format!("{} = {value}", quoted(&column.name)));
