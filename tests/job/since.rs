@@ -18,7 +18,7 @@ const CHANGES: &str = r#"
 
 impl Job {
     /// What a run from nothing would make of V1 as it is now.
-    fn from_nothing(&self) -> Digest {
+    fn made_anew(&self) -> Digest {
         let v2 = Database::v2();
         let project = crate::support::Project::between(&self.v1, &v2).env("V1V2_PASSWORDS", "none");
         project.run(&["setup"]).expect(0);
@@ -56,7 +56,7 @@ fn changed_rows_are_brought_up_to_date_and_others_left_alone() {
     // Who has a password keeps it; the rest is what a run from nothing makes, but for what says that there is one.
     assert_eq!(job.v2.rows(hashes), passwords);
     job.v2.execute("update \"User\" set \"mustChangePassword\" = false, status = 'LOCKED'");
-    assert_eq!(job.result(), job.from_nothing());
+    assert_eq!(job.result(), job.made_anew());
     let rewritten = job.written("\"Teacher\"").iter().filter(|row| !teachers.contains(row)).count();
     assert_eq!(rewritten, 3);
     let third = job.migrate(&[], 0);
@@ -201,15 +201,13 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     assert_eq!(job.v2.one(&format!("select count(*) from \"User\" where id = '{account}'")), "1");
     assert_eq!(job.v2.one(&format!("select count(*) from \"UserRole\" where \"userId\" = '{account}'")), "1");
     assert_eq!(
-        job.v2.one(&format!(
-            "select key from v1v2.conflicts where kind = 'edited_in_v2' and decision = 'kept'"
-        )),
+        job.v2.one("select key from v1v2.conflicts where kind = 'edited_in_v2' and decision = 'kept'"),
         edited
     );
     job.migrate(&["--prune", "--on-edited", "overwrite"], 0);
     assert_eq!(counts(&job), (parents - 1, students - 2, lines - 3));
     job.run(&["validate", "--compare-counts"]).expect(0);
-    assert_eq!(job.result(), job.from_nothing());
+    assert_eq!(job.result(), job.made_anew());
 }
 
 #[test]

@@ -16,8 +16,8 @@ use super::{Bed, Command, Kind, is_done, side_by_side, until_done};
 /// Kills of one `cargo test`.
 const KILLS: u32 = 200;
 
-/// Rounds into Postgres for each one into MongoDB, which takes longer.
-const PARTS: (u32, u32) = (7, 3);
+/// How the kills are shared out: runs into Postgres and into MongoDB, which takes longer, and runs that bring V2 up to date.
+const PARTS: [u32; 4] = [5, 2, 2, 1];
 
 const PEOPLE: u32 = 60;
 
@@ -27,25 +27,37 @@ fn setting(name: &str) -> Option<u64> {
 
 #[test]
 fn killed_at_random_moments_it_ends_like_an_undisturbed_run_in_postgres() {
-    torture(Kind::Postgres, PARTS.0);
+    torture(&Bed::new(Kind::Postgres, PEOPLE), (Kind::Postgres, PARTS[0]), FIRST);
 }
 
 #[test]
 fn killed_at_random_moments_it_ends_like_an_undisturbed_run_in_mongodb() {
-    torture(Kind::MongoDb, PARTS.1);
+    torture(&Bed::new(Kind::MongoDb, PEOPLE), (Kind::MongoDb, PARTS[1]), FIRST);
 }
 
-fn torture(kind: Kind, part: u32) {
+#[test]
+fn killed_while_v2_is_brought_up_to_date_it_ends_like_an_undisturbed_run_in_postgres() {
+    torture(&Bed::after_changes(Kind::Postgres, PEOPLE), (Kind::Postgres, PARTS[2]), LATER);
+}
+
+#[test]
+fn killed_while_v2_is_brought_up_to_date_it_ends_like_an_undisturbed_run_in_mongodb() {
+    torture(&Bed::after_changes(Kind::MongoDb, PEOPLE), (Kind::MongoDb, PARTS[3]), LATER);
+}
+
+const FIRST: &[&str] = &["migrate", "--force", "--skip-validation"];
+const LATER: &[&str] = &["migrate", "--force", "--skip-validation", "--prune"];
+
+fn torture(bed: &Bed, (kind, part): (Kind, u32), migrate: &[&str]) {
     let all = setting("V1V2_TORTURE_KILLS").map_or(KILLS, |kills| u32::try_from(kills).unwrap());
-    let wanted = (all * part).div_ceil(PARTS.0 + PARTS.1);
+    let wanted = (all * part).div_ceil(PARTS.iter().sum());
     let seed = setting("V1V2_TORTURE_SEED").unwrap_or_else(|| rand::rng().random());
     eprintln!("{kind:?}: {wanted} kills, V1V2_TORTURE_SEED={seed}");
-    let bed = Bed::new(kind, PEOPLE);
     let (kills, told) = (AtomicU32::new(0), Mutex::new(Told::default()));
     // More rounds than can be needed: a round of which no kill comes in time counts for nothing.
     side_by_side((0..4 * u64::from(wanted)).collect(), |round| {
         if kills.load(Ordering::SeqCst) < wanted {
-            one_round(&bed, seed, round, &kills, &told);
+            one_round(bed, migrate, (seed, round), &kills, &told);
         }
     });
     let (kills, told) = (kills.into_inner(), told.into_inner().unwrap());
@@ -60,13 +72,13 @@ struct Told {
 }
 
 /// One V2: killed some times, then left alone; and perhaps its rollback in the same way.
-fn one_round(bed: &Bed, seed: u64, round: u64, kills: &AtomicU32, told: &Mutex<Told>) {
+fn one_round(bed: &Bed, migrate: &[&str], (seed, round): (u64, u64), kills: &AtomicU32, told: &Mutex<Told>) {
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
     chance.set_stream(round);
     let writers = chance.random_range(1..=4).to_string();
     let batch = [3, 7, 20, 1_000][chance.random_range(0..4)].to_string();
     let bulk = if chance.random_bool(0.5) { "true" } else { "false" };
-    let mut commands = vec![(Command::Migrate, &["migrate", "--force", "--skip-validation"][..])];
+    let mut commands = vec![(Command::Migrate, migrate)];
     if chance.random_bool(0.3) {
         commands.push((Command::Rollback, &["rollback", "--force"]));
     }

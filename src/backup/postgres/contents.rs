@@ -144,11 +144,9 @@ pub(super) async fn in_the_way(place: &str, connection: &mut PgConnection) -> Re
 /// Failed: the user may not.
 pub(super) async fn remove_all(place: &str, connection: &mut PgConnection, version: u32) -> Result<()> {
     let failed = |error: sqlx::Error| Error::database(place, &error);
-    let sql = format!(
-        "select format('drop publication %I', pubname) from pg_publication \
+    let sql = "select format('drop publication %I', pubname) from pg_publication \
          union all select format('drop event trigger %I', evtname) from pg_event_trigger \
-         union all select format('drop extension %I cascade', extname) from pg_extension where extname <> 'plpgsql'"
-    );
+         union all select format('drop extension %I cascade', extname) from pg_extension where extname <> 'plpgsql'";
     let mut statements: Vec<String> =
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(failed)?;
     for statement in statements.drain(..) {

@@ -102,7 +102,7 @@ fn copied(line: &str) -> Option<String> {
 /// A name at the beginning of a text, without its quotes, and what follows.
 fn name(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(|c: char| matches!(c, '.' | ' ')).unwrap_or(text.len());
+        let end = text.find(['.', ' ']).unwrap_or(text.len());
         return Some((text[..end].to_owned(), &text[end..]));
     };
     let mut name = String::new();
