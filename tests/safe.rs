@@ -55,6 +55,17 @@ fn a_safe_run_leaves_a_verified_backup_of_what_was_before() {
 }
 
 #[test]
+fn what_would_stop_a_run_is_told_before_anything_else() {
+    let bed = Bed::new();
+    let name = bed.job.v2.name();
+    bed.job.v2.execute(&format!("alter database {name} set default_transaction_read_only = on"));
+    let refused = bed.job.run(SAFE).expect(5);
+    assert!(refused.stderr.contains("is read-only"), "{}", refused.stderr);
+    assert!(bed.backups().is_empty());
+    bed.assert_unchanged();
+}
+
+#[test]
 fn without_a_backup_a_safe_run_does_not_begin() {
     let bed = Bed::new();
     std::fs::write(bed.backups.path().join("file"), "").unwrap();

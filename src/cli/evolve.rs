@@ -133,7 +133,8 @@ async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
         validate(context, &names).await?;
         Ok(outcome)
     };
-    safe::guard(context, Needs::default(), work, async || undo(context, &names).await).await
+    super::check::look_ahead(context, &Needs::default()).await?;
+    safe::guard(context, work, async || undo(context, &names).await).await
 }
 
 /// All of them are recorded as applied; and where a migration keeps its ledger, its records are still there.

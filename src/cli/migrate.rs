@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Context, MigrateArgs, Outcome, rollback, safe};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::preflight::Needs;
 use crate::report::{self, Align, EntityProgress, Event, Output, Progress, Table};
 use crate::run::{self, EntitySummary, Observer, Options, Summary};
 use crate::source::filter;
@@ -16,8 +17,11 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     let target = target::open(&context.settings)?;
     let plan = Arc::new(super::check::compile(context, &*target).await?);
     let options = options(&plan, args)?;
-    if !args.dry_run && !args.safe {
-        super::check::look_ahead(context, &super::check::needs_of_a_run(context).await?).await?;
+    if !args.dry_run {
+        let needs = super::check::needs_of_a_run(context).await?;
+        // With --safe, the backup that may be asked for is about to be made.
+        let needs = Needs { backup: needs.backup.filter(|_| !args.safe), ..needs };
+        super::check::look_ahead(context, &needs).await?;
     }
     if !args.dry_run && !args.force {
         report::confirm(&question(context, &plan, &options)?)?;
@@ -27,9 +31,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     }
     let before = rollback::latest(&*target).await?;
     let undo = async || rollback::since(context, &*target, &plan, before).await;
-    let needs = super::check::needs_of_a_run(context).await?;
-    safe::guard(context, needs, async || work(context, &*target, plan.clone(), options, args).await, undo)
-        .await
+    safe::guard(context, async || work(context, &*target, plan.clone(), options, args).await, undo).await
 }
 
 async fn work(

@@ -8,20 +8,16 @@ use super::{Context, Outcome};
 use crate::backup::{self, Restoring};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::preflight::Needs;
 
-/// Does `work` under the protection of a fresh, verified backup. `undo` takes back what the work did; it returns `false` if the
+/// Does `work`, for which the look ahead has found no obstacle, under the protection of a fresh, verified backup. `undo` takes back what the work did; it returns `false` if the
 /// work had changed nothing.
 pub(super) async fn guard(
     context: &Context,
-    needs: Needs,
     work: impl AsyncFnOnce() -> Result<Outcome>,
     undo: impl AsyncFnOnce() -> Result<bool>,
 ) -> Result<Outcome> {
     // Whoever interrupts means the work; taking it back is seen through.
     let _finishing = context.interrupt.finish_first();
-    // The backup that may be asked for is about to be made.
-    super::check::look_ahead(context, &Needs { backup: None, ..needs }).await?;
     let bars = Bars::new(context.progress.clone());
     let made = backup::create(&context.settings, None, &bars).await;
     bars.finish();

@@ -14,12 +14,13 @@ const CONTROL_SCHEMA: &str = "v1v2";
 /// What runs, rollbacks and reports do with its tables.
 const CONTROL: &[(&str, &[&str])] = &[
     ("accounting", &["SELECT"]),
-    ("conflicts", &["SELECT", "INSERT", "DELETE"]),
+    ("conflicts", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("dropped", &["SELECT", "INSERT", "DELETE"]),
-    ("entities", &["SELECT", "INSERT", "DELETE"]),
-    ("ledger", &["SELECT", "INSERT", "DELETE"]),
+    ("entities", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("lock", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("meta", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("replaced", &["SELECT", "INSERT", "DELETE"]),
     ("runs", &["SELECT", "INSERT", "UPDATE"]),
 ];
 
