@@ -203,7 +203,8 @@ pub(super) fn differences(wanted: &[Part], found: &[Part]) -> Vec<String> {
                     let mut indexes = indexes.to_vec();
                     indexes.sort_by_key(|index| index.get_str("name").unwrap_or_default().to_owned());
                     indexes.iter_mut().for_each(|index| drop(index.remove("ns")));
-                    indexes
+                    // As text: documents are equal whatever the order of their fields, and an index's key is not.
+                    indexes.iter().map(Document::to_string).collect::<Vec<_>>()
                 };
                 if by_name(&of.indexes) != by_name(&part.indexes) {
                     problems.push(format!("{} has other indexes", part.name));

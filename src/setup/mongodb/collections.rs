@@ -209,7 +209,7 @@ mod tests {
             doc! { "name": "users_email_key", "key": { "email": 1 }, "unique": true,
             "collation": { "locale": "en", "strength": 2 } }
         );
-        assert_eq!(control(&files).unwrap().len(), 8);
+        assert_eq!(control(&files).unwrap().len(), 9);
     }
 
     #[test]
