@@ -125,7 +125,8 @@ fn a_commit_that_nobody_ever_answers_is_looked_up_in_the_ledger() {
 fn a_transaction_that_is_too_large_or_too_old_is_split() {
     for code in [257, 290] {
         let trouble = doc! { "failCommands": ["insert"], "errorCode": code, "appName": "v1v2" };
-        run_with(4, trouble, CHUNKS);
+        // The smallest chunk has four rows, which can be halved twice.
+        run_with(2, trouble, CHUNKS);
     }
 }
 
@@ -181,7 +182,8 @@ fn changed_rows_and_their_rollback_get_through_the_same_trouble() {
     for trouble in troubles {
         let replaced = job.count("v1v2_replaced");
         assert!(running.wait_until(|_| job.count("v1v2_replaced") > replaced));
-        server.fail_command(doc! { "times": 3 }, trouble);
+        // The smallest chunk has four rows, which can be halved twice.
+        server.fail_command(doc! { "times": 2 }, trouble);
     }
     let ended = running.wait();
     server.fail_command(doc! {}, doc! {});

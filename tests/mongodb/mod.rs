@@ -95,9 +95,9 @@ impl Job {
         result_of(&self.v2)
     }
 
-    /// Everything that V2 holds, but for the list of runs: documents, indexes, options of collections.
+    /// Everything that V2 holds, but for the list of runs and what they have learned about V2: documents, indexes, options of collections.
     pub fn whole(&self) -> (Digest, Vec<String>) {
-        (self.v2.digest(&["v1v2_runs"]), self.structure())
+        (self.v2.digest(&["v1v2_runs", "v1v2_meta"]), self.structure())
     }
 
     /// V2's collections with their validators, and all indexes.

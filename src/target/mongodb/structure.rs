@@ -58,8 +58,15 @@ pub async fn forget(database: &Database, session: &mut ClientSession) -> mongodb
     let mut cursor = database.collection::<Document>(META).find(kept).session(&mut *session).await?;
     let kept: Vec<Document> = cursor.stream(&mut *session).try_collect().await?;
     for of in kept {
-        let Some((_, entity)) = of.get_str("_id").ok().and_then(|id| id.split_once(" of ")) else { continue };
-        let lines = super::ledger::lines_of(entity);
+        let Some((what, entity)) = of.get_str("_id").ok().and_then(|id| id.split_once(" of ")) else {
+            continue;
+        };
+        // Definitions go with the last line of all, as the entities do.
+        let lines = if what == "definition" {
+            doc! {}
+        } else {
+            super::ledger::lines_of(entity)
+        };
         let line = super::session::raw(database, LEDGER).find_one(lines).session(&mut *session).await?;
         if line.is_none() {
             let of = doc! { "_id": of.get("_id") };

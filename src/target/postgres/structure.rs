@@ -74,10 +74,11 @@ pub async fn keep(
     Ok(())
 }
 
-/// Forgets tables and definitions of entities that have no ledger line left.
+/// Forgets the tables of entities that have no ledger line left, and definitions with the last line of all, as the entities.
 pub async fn forget(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let sql = "delete from v1v2.meta m where key ~ '^(structure|definition) of ' and not exists \
-               (select from v1v2.ledger where entity = regexp_replace(m.key, '^[a-z]+ of ', ''))";
+    let sql = "delete from v1v2.meta m where (key like 'structure of %' and not exists \
+                 (select from v1v2.ledger where entity = substr(m.key, length('structure of ') + 1))) \
+               or (key like 'definition of %' and not exists (select from v1v2.ledger))";
     sqlx::query(sql).execute(connection).await.map(drop)
 }
 
