@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Context, Outcome, safe};
 use crate::connect::{self, Side};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::evolve::{Direction, Evolution, Record, Session, State, Watch, order, template};
 use crate::preflight::Needs;
 use crate::report::{self, Align, Event, Table, printable};
@@ -145,7 +145,12 @@ async fn validate(context: &Context, numbers: &[u32]) -> Result<()> {
         return Err(Error::differences(format!("evolution {lacking} is not applied")));
     }
     let target = target::open(&context.settings)?;
-    let Ok(mut control) = target.control().await else { return Ok(()) };
+    let mut control = match target.control().await {
+        Ok(control) => control,
+        // No migration ever prepared it.
+        Err(error) if error.kind() == Kind::Refused => return Ok(()),
+        Err(error) => return Err(error),
+    };
     if control.ledger_lines().await?.is_empty() {
         return Ok(());
     }
