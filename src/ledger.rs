@@ -80,12 +80,22 @@ pub struct Line {
     pub outcome: Outcome,
     /// xxh3-128 of its COPY text.
     pub source_hash: u128,
+    /// Something of it was left out that is to be filled in later: see [`Line::hash`].
+    pub incomplete: bool,
     /// Its account.
     pub account_id: Option<String>,
     /// The id of its own record in V2.
     pub target_id: Option<String>,
     /// Set for rejects.
     pub reject: Option<Reject>,
+}
+
+impl Line {
+    /// The hash as the ledger holds it. A row that is not complete yet has the complement of its own: so it counts as
+    /// changed until it is complete, for whoever reads V1 and the ledger next, and needs no list of its own.
+    pub fn hash(&self) -> u128 {
+        if self.incomplete && self.reject.is_none() { !self.source_hash } else { self.source_hash }
+    }
 }
 
 /// The columns that [`append`] writes, in order.
@@ -105,7 +115,7 @@ pub fn append(
     lines.display(txid);
     lines.display(run);
     lines.raw(Some(line.outcome.letter().as_bytes()));
-    lines.display(uuid::Uuid::from_u128(line.source_hash));
+    lines.display(uuid::Uuid::from_u128(line.hash()));
     lines.text(Some(entity));
     lines.text(Some(&line.key));
     lines.text(line.account_id.as_deref());
@@ -121,8 +131,15 @@ pub fn append(
 pub struct Known {
     /// What became of it.
     pub outcome: Outcome,
-    /// The hash of the row at that time.
+    /// The hash of the row at that time; see [`Line::hash`].
     pub source_hash: u128,
+}
+
+impl Known {
+    /// Whether the row is what it was, but something of it is still to be filled in.
+    pub fn is_incomplete(&self, source_hash: u128) -> bool {
+        self.source_hash == !source_hash
+    }
 }
 
 /// Lines of keys that the source does not have any more.

@@ -247,6 +247,18 @@ fn changes(output: &Output, of: &EntitySummary, dry_run: bool) {
         output
             .line(format!("{name}: {} rows have changed in V1 since they were migrated; {done}", of.changed));
     }
+    if of.unfilled > 0 {
+        output.line(format!(
+            "{name}: {} rows lack what was to be filled in later; the next run tries again (see conflicts)",
+            of.unfilled
+        ));
+    }
+    if of.waiting > 0 {
+        output.line(format!(
+            "{name}: {} rows wait for rows that were no part of this run; one of all entities fills in what they lack",
+            of.waiting
+        ));
+    }
     if of.gone > 0 {
         let gone = format!("{name}: {} migrated rows are no longer in V1", of.gone);
         let kept = of.prunes_refused;

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{At, Problem};
 use super::read::{Reader, Value};
-use super::{ConstantKind, FILLS, FillDefinition, KeyDefinition, NULL, Placed, can_be_null};
+use super::{ConstantKind, FILLS, FillDefinition, KeyDefinition, LATER, NULL, Placed, can_be_null};
 use crate::plan::{AccountField, AddressPart, Missing, NamePart};
 
 /// Where a fill stands, which decides what it may be.
@@ -212,6 +212,22 @@ impl Reader<'_> {
         let DeValue::Table(table) = value.get_ref() else { return None };
         let null = table.get(NULL)?;
         self.boolean(null, NULL)?.then(|| self.at(null.span()))
+    }
+
+    /// Where a fill says `later = true`.
+    pub(super) fn later(&mut self, value: &Value<'_>, place: Surroundings) -> Option<At> {
+        let DeValue::Table(table) = value.get_ref() else { return None };
+        let later = table.get(LATER)?;
+        if !self.boolean(later, LATER)? {
+            return None;
+        }
+        let at = self.at(later.span());
+        if place.accounts {
+            let message = "an account is written whole, when its first row is";
+            self.problems.push(Problem::at(at, message, "not here"));
+            return None;
+        }
+        Some(at)
     }
 
     fn account_field(&mut self, value: &Value<'_>) -> Option<AccountField> {

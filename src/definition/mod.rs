@@ -198,6 +198,8 @@ pub struct ColumnDefinition {
     pub fill: Option<Placed<FillDefinition>>,
     /// `null = true`: where there is no value, null is written instead of leaving the field out.
     pub null: Option<At>,
+    /// `later = true`: it is filled in once all rows are in V2.
+    pub later: Option<At>,
 }
 
 /// What fills a column, as written.
@@ -287,8 +289,8 @@ pub enum KeyDefinition {
 /// is tested against this list.
 pub const FILLS: &[(&str, &[&str])] = &[
     ("lookup", &["lookup", "by", "key", "account", "missing"]),
-    ("entity", &["entity", "key", "missing"]),
-    ("id", &["id"]),
+    ("entity", &["entity", "key", "missing", LATER]),
+    ("id", &["id", LATER]),
     ("account", &["account"]),
     ("each", &["each"]),
     ("email", &["email"]),
@@ -302,6 +304,9 @@ pub const FILLS: &[(&str, &[&str])] = &[
 
 /// The key that every fill of a document's field may have which can be without a value: `null = true`.
 pub const NULL: &str = "null";
+
+/// The key of what is filled in only once all rows are there: `later = true`.
+pub const LATER: &str = "later";
 
 /// Whether a fill of this kind can be without a value, so that `null = true` says something.
 pub fn can_be_null(kind: &str) -> bool {
@@ -339,13 +344,25 @@ impl EntityDefinition {
 
     /// Every entity that this one refers to, where it does.
     pub fn references(&self) -> impl Iterator<Item = &Placed<String>> {
+        self.references_of(|_| true)
+    }
+
+    /// The entities whose rows must be in V2 before this one's can be written.
+    pub fn references_before(&self) -> impl Iterator<Item = &Placed<String>> {
+        self.references_of(|column| column.later.is_none())
+    }
+
+    fn references_of(
+        &self,
+        which: impl Fn(&ColumnDefinition) -> bool,
+    ) -> impl Iterator<Item = &Placed<String>> {
         let scope = self.account.as_ref().and_then(|account| account.scope.as_ref());
         let scope = scope.and_then(|scope| match &scope.value {
             ScopeDefinition::Reference { entity, .. } => Some(entity),
             ScopeDefinition::Own => None,
         });
-        let fills =
-            self.writes.iter().flat_map(|write| &write.columns).filter_map(|column| column.fill.as_ref());
+        let columns = self.writes.iter().flat_map(|write| &write.columns);
+        let fills = columns.filter(move |column| which(column)).filter_map(|column| column.fill.as_ref());
         scope.into_iter().chain(fills.filter_map(|fill| match &fill.value {
             FillDefinition::Reference { entity, .. } => Some(entity),
             _ => None,

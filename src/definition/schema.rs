@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Keys};
-use super::{FILLS, NULL, can_be_null};
+use super::{FILLS, LATER, NULL, can_be_null};
 use crate::plan::{AccountField, AddressPart, Ids, Missing, NamePart, Policy};
 
 /// The schema of both kinds of files: a definition of an entity, and `accounts.toml`.
@@ -152,7 +152,7 @@ fn fills(accounts: bool, document: bool) -> Vec<Value> {
     let of_a_row =
         |kind: &str| matches!(kind, "entity" | "each" | "email" | "phone" | "address" | "name" | "column");
     for (kind, keys) in FILLS.iter().filter(|(kind, _)| !(accounts && of_a_row(kind))) {
-        let keys = keys.iter().filter(|key| !(accounts && *kind == "lookup" && **key == "key"));
+        let keys = keys.iter().filter(|key| !(accounts && (*kind == "lookup" && **key == "key" || **key == LATER)));
         let mut properties: Map<String, Value> =
             keys.map(|key| ((*key).to_owned(), fill_key(kind, key, accounts))).collect();
         if document && can_be_null(kind) {
@@ -188,6 +188,10 @@ fn fills(accounts: bool, document: bool) -> Vec<Value> {
 
 fn fill_key(kind: &str, key: &str, accounts: bool) -> Value {
     match (kind, key) {
+        (_, LATER) => json!({
+            "type": "boolean",
+            "description": "true: it is filled in once all rows are in V2, which opens a circle of references",
+        }),
         ("id", _) if accounts => text(),
         ("id" | "each", _) => json!({ "anyOf": [{ "const": true }, text()] }),
         ("now", _) => json!({ "const": true }),

@@ -166,8 +166,9 @@ impl Reader<'_> {
         for (name, value) in entries {
             let fill = self.fill(value, place);
             let null = if place.document { self.null(value) } else { None };
+            let later = self.later(value, place);
             let name = Placed { value: name.get_ref().to_string(), at: self.at(name.span()) };
-            definitions.push(ColumnDefinition { name, fill, null });
+            definitions.push(ColumnDefinition { name, fill, null, later });
         }
         definitions
     }

@@ -1,11 +1,12 @@
 //! The migrator that runs a checked definition.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::references::array_text;
 use super::split::{Split, SplitColumns};
-use super::{Context, Migrator, Note, Records};
+use super::{Context, MISSING_REFERENCE, Migrator, Note, Records};
 use crate::identity::email::{self, Email};
 use crate::identity::phone::{self, Phone};
 use crate::ledger::Reject;
@@ -33,10 +34,12 @@ impl Migrator for Definition {
     }
 
     fn convert(&self, row: &Row<'_>, context: &Context<'_>, records: &mut Records) -> Result<(), Reject> {
-        let Records { writes: buffers, notes } = records;
+        let Records { writes: buffers, notes, incomplete } = records;
+        let left_out = Cell::new(false);
         let split = &self.split.split(row);
         for (write, lines) in self.plan.entities[self.entity].writes.iter().zip(buffers) {
-            let converter = Converter { row, split, context, entity: self.entity, write };
+            let converter =
+                Converter { row, split, context, entity: self.entity, write, left_out: &left_out };
             match write.when {
                 When::Row => converter.line(lines, notes, &Position::default())?,
                 When::Account => {
@@ -51,6 +54,9 @@ impl Migrator for Definition {
                 }
                 When::Each(column) => converter.each(column, lines, notes)?,
             }
+        }
+        if left_out.get() {
+            incomplete.push(context.number);
         }
         Ok(())
     }
@@ -94,6 +100,8 @@ struct Converter<'c, 'a> {
     context: &'c Context<'c>,
     entity: usize,
     write: &'c Write,
+    /// Set when something is left out that is to be filled in later.
+    left_out: &'c Cell<bool>,
 }
 
 impl Converter<'_, '_> {
@@ -136,6 +144,12 @@ impl Converter<'_, '_> {
         notes: &mut Vec<Note>,
     ) -> Result<Value<'v>, Reject> {
         let (context, name) = (self.context, column.name.as_str());
+        if column.later && self.waits(&column.fill, position) {
+            self.left_out.set(true);
+            // Rows of an array's elements come all at once or not at all, so theirs need not be there without it.
+            let whole = matches!(self.write.when, When::Each(_));
+            return Ok(if whole { Value::Skip } else { Value::Null });
+        }
         Ok(match &column.fill {
             Fill::Id => Value::Text(Cow::Owned(context.target_id(self.entity, context.key))),
             Fill::DerivedId(label) => {
@@ -166,17 +180,13 @@ impl Converter<'_, '_> {
             Fill::Constant(text) => Value::Text(Cow::Borrowed(text)),
             Fill::Now => Value::Text(Cow::Borrowed(context.now)),
             Fill::Reference { entity, key, missing } => {
-                let find = |key: &str| {
-                    // Its own id is known, and is written together with it.
-                    let itself = *entity == self.entity && key == context.key;
-                    let exists = itself || context.references.exists(*entity, key);
-                    exists.then(|| Cow::Owned(context.target_id(*entity, key)))
-                };
+                let find =
+                    |key: &str| self.exists(*entity, key).then(|| Cow::Owned(context.target_id(*entity, key)));
                 let absent = |key: &str| {
                     let other = &context.plan.entities[*entity].name;
                     let place = self.place(name);
                     let reason = format!("{place}: {other} has no migrated row with the key {key:?}");
-                    Absent { code: "missing-reference", reason, other: Some((other.clone(), key.to_owned())) }
+                    Absent { code: MISSING_REFERENCE, reason, other: Some((other.clone(), key.to_owned())) }
                 };
                 self.found(column, *key, *missing, position, notes, find, absent)?
             }
@@ -191,6 +201,26 @@ impl Converter<'_, '_> {
                 self.found(column, *key, *missing, position, notes, find, absent)?
             }
         })
+    }
+
+    /// Whether a row is in V2, or will be with this one.
+    fn exists(&self, entity: usize, key: &str) -> bool {
+        // Its own id is known, and is written together with it.
+        (entity == self.entity && key == self.context.key) || self.context.references.exists(entity, key)
+    }
+
+    /// Whether what is filled in later cannot be filled in yet.
+    fn waits(&self, fill: &Fill, position: &Position) -> bool {
+        let Fill::Reference { entity, key, .. } = fill else { return self.context.settled.is_none() };
+        if self.context.settled.is_some_and(|settled| settled[*entity]) {
+            return false;
+        }
+        match *key {
+            KeyFrom::Elements(index) => {
+                self.row.elements(index).iter().flatten().any(|key| !self.exists(*entity, key))
+            }
+            key => self.key(key, position).is_some_and(|key| !self.exists(*entity, &key)),
+        }
     }
 
     /// The id that a key, or an array of ids that an array of keys, stands for.

@@ -22,6 +22,9 @@ use crate::ledger::Reject;
 use crate::plan::{Entity, Ids, Plan};
 use crate::row::{Lines, Row};
 
+/// The code of references to rows that are not in V2.
+pub const MISSING_REFERENCE: &str = "missing-reference";
+
 /// One entity of V1 and what it becomes. Pure: no I/O.
 pub trait Migrator: Send + Sync {
     /// The entity in the plan that this migrator converts.
@@ -53,6 +56,10 @@ pub struct Context<'a> {
     pub key: &'a str,
     /// The row's person, if it has one.
     pub person: Option<&'a Person>,
+    /// What is filled in later (`later = true`): `None` while rows are written for the first time, when ids are left
+    /// out and so are references to rows that are not in V2 yet. Otherwise by entity, whether a row of it that is not
+    /// in V2 will not come any more, so that a reference to it leads nowhere.
+    pub settled: Option<&'a [bool]>,
     /// The time at which the run began, as Postgres writes a timestamp in UTC.
     pub now: &'a str,
 }
@@ -100,6 +107,8 @@ pub struct Records {
     pub writes: Vec<Lines>,
     /// What is to be told about rows that were migrated all the same.
     pub notes: Vec<Note>,
+    /// The rows of which something was left out that is to be filled in later.
+    pub incomplete: Vec<u32>,
 }
 
 impl Records {
@@ -108,6 +117,7 @@ impl Records {
         self.writes.resize_with(entity.writes.len(), Lines::default);
         self.writes.iter_mut().for_each(Lines::clear);
         self.notes.clear();
+        self.incomplete.clear();
     }
 
     /// Takes back what was added for a row: it was rejected.
@@ -116,6 +126,7 @@ impl Records {
             lines.take_back(row);
         }
         self.notes.retain(|note| note.row != row);
+        self.incomplete.retain(|of| *of != row);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::row::Row;
 use crate::settings::PasswordMode;
 use crate::target::Keeps;
 
-use super::{Context, KnownPhone, Note};
+use super::{Context, KnownPhone, MISSING_REFERENCE, Note};
 
 /// What stands in the place of a password hash in a dry run: the form of one, of no password.
 const PRETENDED_HASH: &str =
@@ -169,7 +169,7 @@ fn scope(row: &Row<'_>, spec: &AccountSpec, context: &Context<'_>) -> Result<Opt
             Some(key) => {
                 let other = &context.plan.entities[*entity].name;
                 let reason = format!("the account's scope: {other} has no migrated row with the key {key:?}");
-                return Err(Reject::new("missing-reference", reason));
+                return Err(Reject::new(MISSING_REFERENCE, reason));
             }
         },
     })

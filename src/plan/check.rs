@@ -73,7 +73,7 @@ pub fn check(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
 fn judge(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
     let definitions = inputs.definitions;
     let mut problems = definitions.problems.clone();
-    let order = order::entities(definitions, &mut problems);
+    let order = order::entities(definitions, inputs.v2, &mut problems);
     let mut checker = Checker {
         inputs,
         order,
@@ -121,7 +121,7 @@ impl<'a> Checker<'a> {
             }
             let earlier = earlier(definitions, entity);
             let mut told = BTreeSet::new();
-            for name in entity.references() {
+            for name in entity.references_before() {
                 let own = name.value == entity.name.value;
                 if own || earlier.contains(name.value.as_str()) || !known().any(|known| known == name.value) {
                     continue;

@@ -3,7 +3,7 @@
 use super::check::{Checker, Rows};
 use super::v2::Store;
 use super::write::{Writing, is_normalised};
-use super::{AccountField, Column, Fill, Ids, TableName};
+use super::{AccountField, Column, Fill, Ids, TableName, When};
 use crate::catalog::{self, Assignment, Catalog, Identity, Table, Type, TypeKind};
 use crate::definition::problem::{At, Problem};
 use crate::definition::{
@@ -49,6 +49,17 @@ impl<'a> Checker<'a> {
             self.fits(catalog, &given.fill, from, goal, rows);
         }
         self.constant(&given.fill, goal);
+        if let Some(at) = written.later
+            && column.not_null
+            && !matches!(when, Some(When::Each(_)))
+        {
+            let message = format!(
+                "V2's {}.{} must not be null, so `later` cannot leave it out at first",
+                table.0.name, column.name
+            );
+            let problem = Problem::at(at, message, "would be null at first");
+            self.problems.push(problem.help("let V2's column be null, or mark another reference of the circle"));
+        }
         if column.not_null {
             let place = format!("{}.{}", table.0.name, column.name);
             self.null(&given, &place, when, rows, fill.at);
@@ -66,6 +77,7 @@ impl<'a> Checker<'a> {
             type_name: column.data_type.name.clone(),
             not_null: column.not_null,
             fill: given.fill,
+            later: written.later.is_some(),
             bson: None,
         })
     }

@@ -6,9 +6,10 @@ use super::check::{Checker, Rows};
 use super::kind::{describe, fit};
 use super::v2::Store;
 use super::write::Writing;
-use super::{AccountField, BsonColumn, BsonKind, Column, Fill, Write};
+use super::fill::Given;
+use super::{AccountField, BsonColumn, BsonKind, Column, Fill, When, Write};
 use crate::catalog::{Collection, Covers, Found, Shape};
-use crate::definition::problem::Problem;
+use crate::definition::problem::{At, Problem};
 use crate::definition::{ColumnDefinition, FillDefinition, RowsDefinition, WriteDefinition};
 
 /// The documents that a part writes.
@@ -108,6 +109,9 @@ impl<'a> Checker<'a> {
         let kind = self.kind(&given, shape, &place, rows, fill.at)?;
         self.values(&given, shape, &place, fill.at);
         let required = documents.shape.is_some_and(|shape| is_required(shape, path));
+        if let Some(at) = written.later {
+            self.later_field(&given, required && !matches!(when, Some(When::Each(_))), &place, at);
+        }
         match (written.null, shape) {
             (Some(at), Some(shape)) if !shape.allows("null") => {
                 let message =
@@ -123,9 +127,23 @@ impl<'a> Checker<'a> {
             type_name: kind.bson_type().unwrap_or_default().to_owned(),
             not_null: required,
             fill: constant_text(given.fill, &kind),
+            later: written.later.is_some(),
             bson: Some(BsonColumn { kind, null: written.null.is_some() }),
         };
-        Some((column, given.nullable))
+        Some((column, given.nullable || written.later.is_some()))
+    }
+
+    /// What is left out at first: is there a reason to, and does the validator let it be?
+    fn later_field(&mut self, given: &Given, required: bool, place: &str, at: At) {
+        if !matches!(given.fill, Fill::Reference { .. }) {
+            let message = "an id is known from the beginning, and MongoDB has no foreign keys that could refuse it";
+            self.problems.push(Problem::at(at, message, "not here").help("leave `later` out"));
+        } else if required {
+            let message = format!("V2's validator requires {place}, so `later` cannot leave it out at first");
+            let problem = Problem::at(at, message, "would be absent at first");
+            self.problems
+                .push(problem.help("let the validator do without it, or mark another reference of the circle"));
+        }
     }
 
     /// A document's `_id` must be known before it is written: it is what the ledger remembers, what references point at
@@ -210,7 +228,21 @@ impl<'a> Checker<'a> {
             let place = documents.place;
             let of = |key: &String| filled.iter().find(|filled| touches(filled.path, key));
             if index.covers == Covers::All {
-                if index.keys.iter().all(|key| of(key).is_none()) {
+                let later = |key: &String| columns.iter().any(|column| column.later && column.name == *key);
+                if index.keys.iter().all(|key| of(key).is_none() || later(key))
+                    && index.keys.iter().any(later)
+                {
+                    let list = index.keys.join(", ");
+                    let message = format!(
+                        "{list} of {place} is unique ({name}), also among documents without it, which `later` makes at first"
+                    );
+                    let help = format!(
+                        "make the index anew with `partialFilterExpression: {{ {:?}: {{ $exists: true }} }}`",
+                        index.keys[0]
+                    );
+                    let problem = Problem::at(at, message, "a second document without it would be refused");
+                    self.problems.push(problem.help(help));
+                } else if index.keys.iter().all(|key| of(key).is_none()) {
                     let list = index.keys.join(", ");
                     let message = format!("nothing fills {list} of {place}, which is unique ({name})");
                     let help = format!(
@@ -286,7 +318,7 @@ fn root<'c>(collection: &'c Collection, inside: Option<&str>) -> Option<&'c Shap
 }
 
 /// Whether the object that the field stands in must have it.
-fn is_required(shape: &Shape, path: &str) -> bool {
+pub(super) fn is_required(shape: &Shape, path: &str) -> bool {
     let (parent, name) = match path.rsplit_once('.') {
         None => (Some(shape), path),
         Some((parent, name)) => match shape.field(parent) {

@@ -108,6 +108,11 @@ pub struct Entity {
 }
 
 impl Entity {
+    /// Whether something of its rows is filled in only once all rows are in V2.
+    pub fn is_completed_later(&self) -> bool {
+        self.writes.iter().flat_map(|write| &write.columns).any(|column| column.later)
+    }
+
     /// What the definition consists of, each part by name with a hash of what it says: tells which parts were edited.
     pub fn parts(&self) -> BTreeMap<String, String> {
         let hash = |what: String| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(what.as_bytes()));
@@ -121,7 +126,8 @@ impl Entity {
                 .as_ref()
                 .map_or_else(|| write.table.name.clone(), |inside| format!("{}.{inside}", write.table.name));
             for column in &write.columns {
-                let says = hash(format!("{:?} {:?}", write.when, column.fill));
+                let later = if column.later { " later" } else { "" };
+                let says = hash(format!("{:?} {:?}{later}", write.when, column.fill));
                 parts.insert(format!("{table}.{}", column.name), says);
             }
         }
@@ -275,6 +281,9 @@ pub struct Column {
     pub not_null: bool,
     /// What fills it.
     pub fill: Fill,
+    /// It is left out when the row is written, and filled in once all rows are in V2 (`later = true`); in a
+    /// [`When::Each`] the whole row or element is.
+    pub later: bool,
     /// MongoDB: what its text becomes.
     pub bson: Option<BsonColumn>,
 }

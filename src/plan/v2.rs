@@ -2,6 +2,7 @@
 //! a column or field, is that unique? Rules that need no more than this stand once, for both.
 
 use super::check::Checker;
+use super::field::is_required;
 use super::{Column, TableName, Unique};
 use crate::catalog::{Catalog, Collection, CollectionKind, Collections, Covers, Found, Table, TableKind};
 use crate::definition::Placed;
@@ -118,6 +119,16 @@ impl<'a> Store<'a> {
         match self {
             Self::Table(_, table) => table.is_unique(column),
             Self::Collection(_, collection) => collection.is_unique(column),
+        }
+    }
+
+    /// Whether a row cannot be written without this column, or a document without this field.
+    pub(super) fn requires(self, column: &str) -> bool {
+        match self {
+            Self::Table(_, table) => table.column(column).is_some_and(|column| column.not_null),
+            Self::Collection(_, collection) => {
+                collection.rules().is_some_and(|shape| is_required(shape, column))
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use super::check::{Checker, Rows, when};
 use super::fill::{Each, Given};
 use super::v2::{Store, V2};
-use super::{Fill, KeyFrom, Missing, When, Write};
+use super::{AccountField, Column, Fill, KeyFrom, Missing, When, Write};
 use crate::definition::problem::{At, Problem};
 use crate::definition::{EntityDefinition, FillDefinition, RowsDefinition, WriteDefinition};
 
@@ -66,6 +66,7 @@ impl<'a> Checker<'a> {
                 ));
             }
         }
+        self.found_again(write, &columns, when);
         let inside = write.inside.as_ref().map(|field| field.value.clone());
         Some(Write { table: store.table_name(), inside, when: when?, columns, uniques })
     }
@@ -101,13 +102,31 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// What is filled in later must be found again.
+    fn found_again(&mut self, write: &WriteDefinition, columns: &[Column], when: Option<When>) {
+        let Some(at) = write.columns.iter().find_map(|column| column.later) else { return };
+        let each = matches!(when, Some(When::Each(_)));
+        let tells = |column: &Column| match column.fill {
+            Fill::Id | Fill::Account(AccountField::Id) => true,
+            Fill::DerivedId(_) => !each,
+            _ => false,
+        };
+        if write.inside.is_none() && !columns.iter().any(|column| !column.later && tells(column)) {
+            let message =
+                format!("nothing in {} says which row of V1 its rows belong to", write.table.value);
+            let problem = Problem::at(at, message, "could not be found again to be filled in");
+            self.problems.push(problem.help("write this row's id into a column: `{ id = true }`"));
+        }
+    }
+
     /// V2 must be able to tell an entity's rows apart.
     pub(super) fn own_id(&mut self, definition: &EntityDefinition) {
         let mut first = None;
         for write in definition.writes.iter().filter(|write| write.rows == RowsDefinition::Row) {
             let Some(store) = self.inputs.v2.resolve(&write.table.value) else { return };
             for column in &write.columns {
-                if column.fill.as_ref().is_some_and(|fill| fill.value == FillDefinition::Id) {
+                let is_id = column.fill.as_ref().is_some_and(|fill| fill.value == FillDefinition::Id);
+                if is_id && column.later.is_none() {
                     if store.is_unique(&column.name.value) || store.column(&column.name.value).is_err() {
                         return;
                     }

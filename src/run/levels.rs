@@ -91,6 +91,8 @@ impl Levels {
 fn own_references(entity: &Entity, index: usize) -> Vec<(usize, bool)> {
     let fills =
         entity.writes.iter().flat_map(|write| &write.columns).filter_map(|column| match &column.fill {
+            // What is filled in later needs no order.
+            _ if column.later => None,
             Fill::Reference { entity, key, .. } if *entity == index => match key {
                 KeyFrom::Column(column) => Some((*column, false)),
                 KeyFrom::Each(column) | KeyFrom::Elements(column) => Some((*column, true)),

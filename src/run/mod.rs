@@ -7,6 +7,7 @@
 mod duplicates;
 mod gate;
 mod lag;
+mod later;
 mod levels;
 mod options;
 mod pace;
@@ -52,6 +53,10 @@ struct Shared {
     duplicates: duplicates::Duplicates,
     /// By entity: its definition is not the one by which its rows came into V2.
     edited_definitions: Vec<bool>,
+    /// What is filled in once all rows are in V2.
+    later: later::Later,
+    /// By entity, whether a row of it that is not in V2 by then will not come any more.
+    settled: Vec<bool>,
     /// With `prune`, by entity: the keys of rows that V1 no longer has.
     gone: Mutex<Vec<Vec<String>>>,
     /// Which accounts are in V2, by the census's account number.
@@ -331,6 +336,8 @@ async fn carry(
         references,
         lookups,
         edited_definitions,
+        later: later::Later::new(plan.entities.len()),
+        settled: later::settled(job),
         gone: Mutex::new(vec![Vec::new(); plan.entities.len()]),
         exists: work::AccountBits::new(census.as_ref()),
         census,
@@ -339,7 +346,9 @@ async fn carry(
         duplicates,
         passwords,
         now: prepare::now(),
-        gate: gate::Gate::new(2 * levels.iter().map(levels::Levels::count).sum::<usize>()),
+        gate: gate::Gate::new(
+            2 * levels.iter().map(levels::Levels::count).sum::<usize>() + later::phases(job),
+        ),
         summary: summary::Collector::new(plan),
         observer: job.observer.clone(),
         stop: job.stop.clone(),

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::later;
 use super::levels::Levels;
 use super::summary::Found;
 use super::{Job, Shared, broken};
@@ -29,12 +30,14 @@ pub(super) struct Chunk {
     pub again: bool,
     /// Of rows that are in V2 already and have changed: what the ledger says of each.
     pub known: Vec<Outcome>,
+    /// Of the same rows: V1 has not changed it, and only what was left out at first is filled in.
+    pub completes: Vec<bool>,
     /// The hashes of the accounts that these rows were expected to create, with the rows' numbers.
     pub passwords: Option<(Vec<u32>, Passwords)>,
 }
 
 impl Chunk {
-    fn new(entity: usize, phase: usize, width: usize) -> Self {
+    pub fn new(entity: usize, phase: usize, width: usize) -> Self {
         Self {
             entity,
             phase,
@@ -44,6 +47,7 @@ impl Chunk {
             decisions: Vec::new(),
             again: false,
             known: Vec::new(),
+            completes: Vec::new(),
             passwords: None,
         }
     }
@@ -116,7 +120,7 @@ pub(super) async fn all(
             break;
         }
     }
-    Ok(())
+    later::all(shared, job, snapshot, control, 2 * passes.len(), &sender).await
 }
 
 /// Reads one entity.
@@ -201,8 +205,23 @@ impl Reader<'_> {
             // A rejected row that was repaired in V1 is tried again without being asked to.
             let again =
                 !self.compare && known.outcome == Outcome::Rejected && (changed || self.retry_rejected);
-            if changed && matches!(known.outcome, Outcome::Migrated | Outcome::Merged) {
+            let changed = changed && matches!(known.outcome, Outcome::Migrated | Outcome::Merged);
+            // Such rows wait until all others are in V2.
+            let later = changed && !self.compare && entity.is_completed_later();
+            if later {
+                self.shared.later.open(self.entity);
+            }
+            let completes =
+                later && known.is_incomplete(hash) && !self.shared.edited_definitions[self.entity];
+            if changed && !completes {
                 self.found.changed += 1;
+            }
+            if later && !completes {
+                self.chunk.rows.pop();
+                self.last_key = Some(key);
+                return Ok(true);
+            }
+            if changed && !completes {
                 update = Some(known.outcome);
             } else if !again {
                 self.found.already += 1;
@@ -232,6 +251,7 @@ impl Reader<'_> {
         if let Some(outcome) = update {
             self.changed.rows.push(line);
             self.changed.known.push(outcome);
+            self.changed.completes.push(false);
             self.chunk.rows.pop();
             add(&mut self.changed, key, hash, decision);
             if self.is_full(&self.changed) {
@@ -338,7 +358,7 @@ impl Reader<'_> {
     }
 }
 
-fn add(chunk: &mut Chunk, key: String, hash: u128, decision: Option<census::Decision>) {
+pub(super) fn add(chunk: &mut Chunk, key: String, hash: u128, decision: Option<census::Decision>) {
     chunk.keys.push(key);
     chunk.hashes.push(hash);
     chunk.decisions.push(decision);

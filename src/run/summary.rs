@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::ledger::Outcome;
+use crate::migrator::{MISSING_REFERENCE, Note};
 use crate::plan::Plan;
 use crate::target::{Batch, Difference, EDITED, Pruned, REFUSED};
 
@@ -31,6 +32,11 @@ pub struct EntitySummary {
     pub changed: u64,
     /// Of these, rows whose change could not be taken over.
     pub changes_refused: u64,
+    /// Rows without something that was to be filled in later (`later = true`): the reference leads nowhere, or V2
+    /// refuses it.
+    pub unfilled: u64,
+    /// Rows without such a reference because it leads to a row of an entity that this run did not read, or not all of it.
+    pub waiting: u64,
     /// Ledger lines whose rows V1 no longer has.
     pub gone: u64,
     /// Of these, rows that were removed from V2.
@@ -114,7 +120,10 @@ impl Summary {
 
     /// Rows whose change or removal V2 did not take.
     pub fn refused(&self) -> u64 {
-        self.entities.iter().map(|entity| entity.changes_refused + entity.prunes_refused).sum()
+        self.entities
+            .iter()
+            .map(|entity| entity.changes_refused + entity.prunes_refused + entity.unfilled)
+            .sum()
     }
 
     /// The counts for the run's record in V2.
@@ -177,6 +186,11 @@ impl Collector {
         });
     }
 
+    /// Rows go on waiting for what this run could not bring.
+    pub fn waiting(&self, entity: usize, rows: u64) {
+        self.with(entity, |_, of| of.waiting += rows);
+    }
+
     /// Rows were removed because V1 no longer has them.
     pub fn pruned(&self, entity: usize, pruned: Pruned) {
         self.with(entity, |summary, of| {
@@ -195,9 +209,15 @@ impl Collector {
         self.with(batch.entity, |summary, of| {
             of.accounts += accounts;
             let changes = batch.update.is_some();
-            if changes {
-                of.changes_refused +=
-                    batch.lines.iter().filter(|line| line.outcome == Outcome::Rejected).count() as u64;
+            let completes = |row: usize| {
+                batch.update.as_ref().is_some_and(|update| update.completes.get(row) == Some(&true))
+            };
+            for (row, line) in batch.lines.iter().enumerate().filter(|_| changes) {
+                match (line.outcome, completes(row)) {
+                    (Outcome::Rejected, true) => of.unfilled += 1,
+                    (Outcome::Rejected, false) => of.changes_refused += 1,
+                    _ => of.waiting += u64::from(line.incomplete),
+                }
             }
             for line in batch.lines.iter().filter(|_| !changes) {
                 match line.outcome {
@@ -218,7 +238,11 @@ impl Collector {
                     }
                 }
             }
-            for note in &batch.records.notes {
+            // Of a row that is only completed, what it could have told before was counted when it was written.
+            let repeated = |note: &&Note| {
+                completes(note.row as usize) && note.kind != MISSING_REFERENCE && note.kind != EDITED
+            };
+            for note in batch.records.notes.iter().filter(|note| !repeated(note)) {
                 *summary.conflicts.entry(format!("{}: {}", note.kind, note.decision)).or_default() += 1;
             }
             summary.passwords += accounts;

@@ -217,7 +217,9 @@ fn convert(
         on_edited: shared.settings.on_edited,
         definition_edited: shared.edited_definitions[chunk.entity],
         keeps: vec![Keeps::default(); chunk.rows.len()],
+        completes: chunk.completes,
     });
+    let settled = update.is_some().then_some(&*shared.settled);
     let keys = chunk.keys.into_iter().zip(chunk.hashes).zip(decisions);
     for (number, ((key, source_hash), decision)) in (0_u32..).zip(keys) {
         let row = chunk.rows.row(number as usize);
@@ -243,6 +245,7 @@ fn convert(
                 number,
                 key: &key,
                 person: None,
+                settled,
                 now: &shared.now,
             };
             let person = match (decision, &entity.account) {
@@ -289,13 +292,15 @@ fn convert(
                 }
                 let outcome = if merged { Outcome::Merged } else { Outcome::Migrated };
                 let target_id = Some(shared.ids[chunk.entity].id(&key));
-                lines.push(Line { key, outcome, source_hash, account_id, target_id, reject: None });
+                let incomplete = records.incomplete.last() == Some(&number);
+                lines.push(Line { key, outcome, source_hash, incomplete, account_id, target_id, reject: None });
             }
             Err(reject) => {
                 records.take_back(number);
                 let reject = Some(reject);
                 let outcome = Outcome::Rejected;
-                lines.push(Line { key, outcome, source_hash, account_id: None, target_id: None, reject });
+                let (incomplete, account_id, target_id) = (false, None, None);
+                lines.push(Line { key, outcome, source_hash, incomplete, account_id, target_id, reject });
             }
         }
     }
@@ -340,7 +345,12 @@ fn remember(shared: &Shared, batch: &Batch, decisions: &[Option<Decision>]) {
         }
     }
     shared.summary.written(batch, accounts);
-    shared.observer.advance(&batch.name, batch.lines.len() as u64);
+    // Rows that are only completed were counted when they were written.
+    let completed = batch.update.iter().flat_map(|update| &update.completes).filter(|completes| **completes);
+    shared.observer.advance(&batch.name, (batch.lines.len() - completed.count()) as u64);
+    if batch.update.is_none() {
+        shared.later.written(batch, shared.dry_run);
+    }
     if let Some(pool) = &shared.passwords {
         shared.observer.hashed(pool.hashed());
     }

@@ -335,6 +335,8 @@ pub struct Update {
     pub definition_edited: bool,
     /// By row of the chunk: what of the account stays as V2 has it.
     pub keeps: Vec<Keeps>,
+    /// By row of the chunk: V1 has not changed it, and only what was left out at first is filled in.
+    pub completes: Vec<bool>,
 }
 
 /// What of an account stays as V2 has it, because what V1 has now belongs to somebody else. (The password, and what says

@@ -5,6 +5,7 @@
 //!
 //! `V1V2_TEST_SEEDS=N` makes the seeded tests try N seeds each instead of two.
 
+mod circles;
 mod cluster;
 mod data;
 mod disk;

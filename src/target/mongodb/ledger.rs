@@ -134,7 +134,7 @@ impl LineShape {
             "_id": id_of_line,
             "run": run,
             "outcome": line.outcome.letter(),
-            "sourceHash": binary(&line.source_hash.to_be_bytes()),
+            "sourceHash": binary(&line.hash().to_be_bytes()),
         };
         if let Some(account) = &line.account_id {
             append(&mut document, "accountId", id(&self.account, account))?;

@@ -13,7 +13,7 @@ use super::sent::Sent;
 use super::table;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
-use crate::plan::{AccountField, Entity, Fill, Plan, Write};
+use crate::plan::{AccountField, Column, Entity, Fill, Plan, Write};
 use crate::row::Lines;
 use crate::settings::Settings;
 use crate::source::quoted;
@@ -57,7 +57,7 @@ impl Comparer {
                 types.iter().find(|(name, _)| *name == column.name).map_or("text", |(_, full)| full);
             let record = format!("record.{}::text", quoted(&column.name));
             let differs = format!("{record} is distinct from sent.c{index}::{full_type}::text");
-            match compared(entity, &column.fill) {
+            match compared(entity, column) {
                 Stays::Always => continue,
                 Stays::Never => differing.push(differs),
                 Stays::WithEmail => differing.push(format!("not sent.email and {differs}")),
@@ -109,7 +109,7 @@ impl Comparer {
         let types = full_types(&mut self.connection, write).await?;
         let wanted = write.columns.iter().enumerate();
         let wanted: Vec<_> = wanted
-            .filter(|(_, column)| !matches!(compared(entity, &column.fill), Stays::Always))
+            .filter(|(_, column)| !matches!(compared(entity, column), Stays::Always))
             .map(|(index, column)| {
                 let full = types.iter().find(|(name, _)| *name == column.name);
                 (index, column.name.as_str(), full.map_or("text", |(_, full)| full.as_str()))
@@ -175,9 +175,10 @@ impl target::Comparer for Comparer {
 }
 
 /// Whether a column says something that V1's row decides.
-fn compared(entity: &Entity, fill: &Fill) -> Stays {
+fn compared(entity: &Entity, column: &Column) -> Stays {
     let dated = entity.account.as_ref().is_some_and(|account| account.updated_at.is_some());
-    match fill {
+    match &column.fill {
+        _ if column.later => Stays::Never,
         Fill::Account(AccountField::UpdatedAt) if !dated => Stays::Always,
         // The key that records are found by.
         Fill::Id | Fill::DerivedId(_) => Stays::Always,

@@ -141,7 +141,7 @@ impl Counter<'_> {
 }
 
 fn column_of(write: &Write, wanted: impl Fn(&Fill) -> bool) -> Option<(&str, &str)> {
-    let column = write.columns.iter().find(|column| wanted(&column.fill))?;
+    let column = write.columns.iter().find(|column| !column.later && wanted(&column.fill))?;
     Some((&column.name, &column.type_name))
 }
 

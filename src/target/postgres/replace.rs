@@ -50,10 +50,13 @@ pub enum Found<'w> {
 pub fn found_by<'w>(entity: &Entity, write: &'w Write) -> Option<Found<'w>> {
     let id = |fill: &Fill| matches!(fill, Fill::Id | Fill::DerivedId(_));
     let account = |fill: &Fill| *fill == Fill::Account(AccountField::Id);
-    let single = write.columns.iter().position(|column| id(&column.fill));
+    let position = |fills: &dyn Fn(&Fill) -> bool| {
+        write.columns.iter().position(|column| !column.later && fills(&column.fill))
+    };
+    let single = position(&id);
     let single = match write.when {
         When::Each(_) => None,
-        When::Account => single.or_else(|| write.columns.iter().position(|column| account(&column.fill))),
+        When::Account => single.or_else(|| position(&account)),
         When::Row | When::Role => single,
     };
     if let Some(column) = single {

@@ -197,7 +197,9 @@ async fn take_back(
 
 /// The column by which a write's rows belong to a ledger line: (column, type, the ledger's column).
 pub(super) fn belongs_by<'w>(entity: &Entity, write: &'w Write) -> Option<(&'w str, &'w str, &'static str)> {
-    let by = |fill: &Fill| write.columns.iter().find(|column| column.fill == *fill);
+    // What is filled in later is null at first.
+    let at_once = || write.columns.iter().filter(|column| !column.later);
+    let by = |fill: &Fill| at_once().find(|column| column.fill == *fill);
     if let Some(column) = by(&Fill::Id) {
         return Some((&column.name, &column.type_name, "target_id"));
     }
@@ -206,7 +208,7 @@ pub(super) fn belongs_by<'w>(entity: &Entity, write: &'w Write) -> Option<(&'w s
     }
     // A table that only refers to this row by its key.
     let key = entity.source.key_index;
-    let column = write.columns.iter().find(|column| match &column.fill {
+    let column = at_once().find(|column| match &column.fill {
         Fill::Column(index) => *index == key,
         Fill::Reference { key: KeyFrom::Column(index), .. } => *index == key,
         _ => false,

@@ -226,6 +226,8 @@ impl Session<'_> {
                 format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
             };
             let value = match stays(self.entity, &column.fill) {
+                // An id that the row did not get at first.
+                _ if column.later => value,
                 Stays::Always => continue,
                 Stays::WithEmail => unless("email"),
                 Stays::WithPhone => unless("phone"),
@@ -323,7 +325,7 @@ impl Session<'_> {
                 None => {
                     debug_assert!(line.outcome != Outcome::Rejected);
                     keys.push(line.key.as_str());
-                    hashes.push(uuid::Uuid::from_u128(line.source_hash));
+                    hashes.push(uuid::Uuid::from_u128(line.hash()));
                 }
             }
         }

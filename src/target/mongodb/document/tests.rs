@@ -16,6 +16,7 @@ fn write(collection: &str, inside: Option<&str>, when: When, columns: &[(&str, B
         type_name: String::new(),
         not_null: false,
         fill: Fill::Id,
+        later: false,
         bson: Some(BsonColumn { kind: kind.clone(), null: *null }),
     };
     Write {
@@ -94,6 +95,7 @@ fn batch(entity: &Entity, rows: u32, written: &[(usize, u32, Fields<'_>)]) -> Ba
         key: row.to_string(),
         outcome: Outcome::Migrated,
         source_hash: 0,
+        incomplete: false,
         account_id: Some((100 + row / 2 * 2).to_string()),
         target_id: None,
         reject: None,
