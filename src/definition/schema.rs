@@ -152,7 +152,8 @@ fn fills(accounts: bool, document: bool) -> Vec<Value> {
     let of_a_row =
         |kind: &str| matches!(kind, "entity" | "each" | "email" | "phone" | "address" | "name" | "column");
     for (kind, keys) in FILLS.iter().filter(|(kind, _)| !(accounts && of_a_row(kind))) {
-        let keys = keys.iter().filter(|key| !(accounts && (*kind == "lookup" && **key == "key" || **key == LATER)));
+        let keys =
+            keys.iter().filter(|key| !(accounts && (*kind == "lookup" && **key == "key" || **key == LATER)));
         let mut properties: Map<String, Value> =
             keys.map(|key| ((*key).to_owned(), fill_key(kind, key, accounts))).collect();
         if document && can_be_null(kind) {

@@ -180,8 +180,9 @@ impl Converter<'_, '_> {
             Fill::Constant(text) => Value::Text(Cow::Borrowed(text)),
             Fill::Now => Value::Text(Cow::Borrowed(context.now)),
             Fill::Reference { entity, key, missing } => {
-                let find =
-                    |key: &str| self.exists(*entity, key).then(|| Cow::Owned(context.target_id(*entity, key)));
+                let find = |key: &str| {
+                    self.exists(*entity, key).then(|| Cow::Owned(context.target_id(*entity, key)))
+                };
                 let absent = |key: &str| {
                     let other = &context.plan.entities[*entity].name;
                     let place = self.place(name);

@@ -119,11 +119,17 @@ impl<'a> Checker<'a> {
                         .push(Problem::at(name.at, message, "unknown entity").suggest(&name.value, known()));
                 }
             }
-            let earlier = earlier(definitions, entity);
+            let before = earlier(definitions, entity);
             let mut told = BTreeSet::new();
             for name in entity.references_before() {
                 let own = name.value == entity.name.value;
-                if own || earlier.contains(name.value.as_str()) || !known().any(|known| known == name.value) {
+                if own || before.contains(name.value.as_str()) || !known().any(|known| known == name.value) {
+                    continue;
+                }
+                // Of a circle something else is told, and `after` would not help.
+                let other = definitions.entities.iter().find(|other| other.name.value == name.value);
+                if other.is_some_and(|other| earlier(definitions, other).contains(entity.name.value.as_str()))
+                {
                     continue;
                 }
                 if told.insert(&name.value) {

@@ -58,7 +58,8 @@ impl<'a> Checker<'a> {
                 table.0.name, column.name
             );
             let problem = Problem::at(at, message, "would be null at first");
-            self.problems.push(problem.help("let V2's column be null, or mark another reference of the circle"));
+            self.problems
+                .push(problem.help("let V2's column be null, or mark another reference of the circle"));
         }
         if column.not_null {
             let place = format!("{}.{}", table.0.name, column.name);

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::check::{Checker, Rows};
+use super::fill::Given;
 use super::kind::{describe, fit};
 use super::v2::Store;
 use super::write::Writing;
-use super::fill::Given;
 use super::{AccountField, BsonColumn, BsonKind, Column, Fill, When, Write};
 use crate::catalog::{Collection, Covers, Found, Shape};
 use crate::definition::problem::{At, Problem};
@@ -136,13 +136,15 @@ impl<'a> Checker<'a> {
     /// What is left out at first: is there a reason to, and does the validator let it be?
     fn later_field(&mut self, given: &Given, required: bool, place: &str, at: At) {
         if !matches!(given.fill, Fill::Reference { .. }) {
-            let message = "an id is known from the beginning, and MongoDB has no foreign keys that could refuse it";
+            let message =
+                "an id is known from the beginning, and MongoDB has no foreign keys that could refuse it";
             self.problems.push(Problem::at(at, message, "not here").help("leave `later` out"));
         } else if required {
             let message = format!("V2's validator requires {place}, so `later` cannot leave it out at first");
             let problem = Problem::at(at, message, "would be absent at first");
-            self.problems
-                .push(problem.help("let the validator do without it, or mark another reference of the circle"));
+            self.problems.push(
+                problem.help("let the validator do without it, or mark another reference of the circle"),
+            );
         }
     }
 

@@ -114,7 +114,9 @@ fn way_out(links: &[(&EntityDefinition, &EntityDefinition)], v2: V2<'_>) -> Stri
     }
     match open.as_slice() {
         [] => {}
-        [one] => ways.push(format!("write `later = true` in what fills {one}: it is then filled in at the end")),
+        [one] => {
+            ways.push(format!("write `later = true` in what fills {one}: it is then filled in at the end"))
+        }
         several => ways.push(format!(
             "write `later = true` in what fills one of these, which is then filled in at the end: {}",
             several.join(", or ")
@@ -173,7 +175,8 @@ pub(super) fn writes(
                 let columns = keys.filter(|key| key.references == parent.table).flat_map(|key| &key.columns);
                 let can_wait = |name: &&String| {
                     child.columns.iter().any(|column| {
-                        let waits = matches!(column.fill, Fill::Id | Fill::DerivedId(_) | Fill::Reference { .. });
+                        let waits =
+                            matches!(column.fill, Fill::Id | Fill::DerivedId(_) | Fill::Reference { .. });
                         column.name == **name && waits && !column.not_null
                     })
                 };

@@ -112,8 +112,7 @@ impl<'a> Checker<'a> {
             _ => false,
         };
         if write.inside.is_none() && !columns.iter().any(|column| !column.later && tells(column)) {
-            let message =
-                format!("nothing in {} says which row of V1 its rows belong to", write.table.value);
+            let message = format!("nothing in {} says which row of V1 its rows belong to", write.table.value);
             let problem = Problem::at(at, message, "could not be found again to be filled in");
             self.problems.push(problem.help("write this row's id into a column: `{ id = true }`"));
         }

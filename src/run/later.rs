@@ -49,7 +49,8 @@ impl Later {
 
     /// A chunk of new rows is in V2, or would be.
     pub fn written(&self, batch: &Batch, dry_run: bool) {
-        let mut waiting = batch.lines.iter().filter(|line| line.incomplete && line.reject.is_none()).peekable();
+        let mut waiting =
+            batch.lines.iter().filter(|line| line.incomplete && line.reject.is_none()).peekable();
         if waiting.peek().is_none() {
             return;
         }

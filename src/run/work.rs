@@ -293,7 +293,15 @@ fn convert(
                 let outcome = if merged { Outcome::Merged } else { Outcome::Migrated };
                 let target_id = Some(shared.ids[chunk.entity].id(&key));
                 let incomplete = records.incomplete.last() == Some(&number);
-                lines.push(Line { key, outcome, source_hash, incomplete, account_id, target_id, reject: None });
+                lines.push(Line {
+                    key,
+                    outcome,
+                    source_hash,
+                    incomplete,
+                    account_id,
+                    target_id,
+                    reject: None,
+                });
             }
             Err(reject) => {
                 records.take_back(number);

@@ -35,7 +35,14 @@ fn entity(of: &str, writes: Vec<Write>) -> Entity {
 /// What the row `key, array` becomes with this fill: the line, and the notes' kinds and decisions.
 fn convert(fill: Fill, null: Option<bool>, row: &str) -> Result<(String, Vec<(String, String)>), String> {
     let bson = null.map(|null| BsonColumn { kind: BsonKind::Array(Box::new(BsonKind::Text)), null });
-    let column = Column { name: "ids".to_owned(), type_name: String::new(), not_null: false, fill, later: false, bson };
+    let column = Column {
+        name: "ids".to_owned(),
+        type_name: String::new(),
+        not_null: false,
+        fill,
+        later: false,
+        bson,
+    };
     let write = Write {
         table: name("things"),
         inside: None,

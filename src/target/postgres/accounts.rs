@@ -107,7 +107,11 @@ fn account_write(plan: &Plan) -> Result<(&Accounts, &Write)> {
 }
 
 fn column<'w>(write: &'w Write, fill: &Fill) -> Option<&'w str> {
-    write.columns.iter().find(|column| !column.later && column.fill == *fill).map(|column| column.name.as_str())
+    write
+        .columns
+        .iter()
+        .find(|column| !column.later && column.fill == *fill)
+        .map(|column| column.name.as_str())
 }
 
 fn id_type(write: &Write) -> &str {

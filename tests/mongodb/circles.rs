@@ -1,0 +1,221 @@
+//! Collections that refer to each other in a circle.
+
+use mongodb::bson::{Bson, Document, doc};
+
+use super::{Job, text};
+use crate::support::Database;
+
+/// As in `faults::circles`: 25 is headed by somebody who cannot be migrated, 26 by nobody at all; mentors go round in circles.
+const ROWS: &str = "
+create table department (id integer primary key, name text, head integer, members integer[]);
+create table employee (id integer primary key, name text, department integer, mentor integer);
+insert into department select n, 'D' || n, case when n % 3 > 0 then n * 7 end, array[n, 300 - n] from generate_series(1, 40) n;
+insert into employee select n, 'E' || n, 1 + n % 40, case when n % 10 = 0 then n - 9 else n + 1 end from generate_series(1, 300) n;
+update employee set department = 99 where id in (175, 296);
+update department set head = 9999 where id = 26;
+insert into employee values (301, 'E301', 5, 301), (302, 'E302', 5, null), (304, 'E304', 7, 175)";
+
+const DEPARTMENTS: &str = r#"
+entity = "departments"
+[source]
+key = "id"
+query = "select * from department"
+[[mongodb]]
+collection = "departments"
+[mongodb.fields]
+_id = { id = true }
+number = "id"
+name = "name"
+"staff.head" = { entity = "employees", key = "head", later = true }
+"staff.all" = { entity = "employees", key = "members", missing = "skip", later = true }
+[[mongodb.embed]]
+field = "staff.each"
+each = "members"
+[mongodb.embed.fields]
+who = { entity = "employees", key = "each", missing = "skip", later = true }
+[[mongodb]]
+collection = "memberships"
+each = "members"
+[mongodb.fields]
+_id = { id = "membership" }
+department = { id = true }
+who = { entity = "employees", key = "each", missing = "skip", later = true }
+"#;
+
+const EMPLOYEES: &str = r#"
+entity = "employees"
+after = ["departments"]
+[source]
+key = "id"
+query = "select * from employee"
+[[mongodb]]
+collection = "employees"
+[mongodb.fields]
+_id = { id = true }
+number = "id"
+name = "name"
+department = { entity = "departments", key = "department" }
+mentor = { entity = "employees", key = "mentor", missing = "null", null = true, later = true }
+"#;
+
+/// What V2 must hold, one line for each document, by V1's keys.
+const EXPECTED: &str = "
+with d as (select *, coalesce(head in (175, 9999), false) as refused, array(select m from unnest(members) m where m not in (175, 296)) as who
+  from department)
+select line from (
+  select concat_ws(' ', 'd', id, name, case when not refused then head end, case when not refused then concat(who::text, ' ', who::text) else ' {}' end)
+    as line from d
+  union all select concat_ws(' ', 'm', id, m) from d, unnest(who) m where not refused
+  union all select concat_ws(' ', 'e', id, name, department, coalesce((case when mentor not in (175, 296) then mentor end)::text, 'null'))
+    from employee where id not in (175, 296)) as lines order by line collate \"C\"";
+
+const MIGRATE: &[&str] = &["--entities", "departments,employees", "--migrators", "mine", "--batch-size", "7"];
+
+fn world() -> Job {
+    let job = Job::over(Database::v1());
+    job.v1.execute(ROWS);
+    for name in ["departments", "employees", "memberships"] {
+        job.v2.run(doc! { "create": name });
+    }
+    job.project.write("mine/accounts.toml", "builtin = false\n");
+    job.project.write("mine/departments.toml", DEPARTMENTS);
+    job.project.write("mine/employees.toml", EMPLOYEES);
+    job
+}
+
+/// V2's documents with V1's keys in the place of ids; an id that leads nowhere fails.
+fn held(job: &Job) -> Vec<String> {
+    let all = |collection: &str| job.v2.find(collection, doc! {});
+    let (departments, employees) = (all("departments"), all("employees"));
+    let number = |of: &[Document], id: &Bson| {
+        let of = of.iter().find(|of| of.get("_id") == Some(id));
+        text(of.unwrap_or_else(|| panic!("{id} leads nowhere")).get("number"))
+    };
+    let list = |of: &[Bson]| {
+        format!("{{{}}}", of.iter().map(|id| number(&employees, id)).collect::<Vec<_>>().join(","))
+    };
+    let mut lines = Vec::new();
+    for department in &departments {
+        let staff = department.get_document("staff").unwrap();
+        let head = staff.get("head").map(|head| format!(" {}", number(&employees, head))).unwrap_or_default();
+        let whole = staff.get_array("all").map(|all| list(all)).unwrap_or_default();
+        let each = staff.get_array("each").unwrap().iter();
+        let each: Vec<Bson> = each.map(|of| of.as_document().unwrap().get("who").unwrap().clone()).collect();
+        let (no, name) = (text(department.get("number")), text(department.get("name")));
+        lines.push(format!("d {no} {name}{head} {whole} {}", list(&each)));
+    }
+    for membership in all("memberships") {
+        let department = number(&departments, membership.get("department").unwrap());
+        lines.push(format!("m {department} {}", number(&employees, membership.get("who").unwrap())));
+    }
+    for employee in &employees {
+        let mentor = match employee.get("mentor").unwrap() {
+            Bson::Null => "null".to_owned(),
+            id => number(&employees, id),
+        };
+        let department = number(&departments, employee.get("department").unwrap());
+        let (no, name) = (text(employee.get("number")), text(employee.get("name")));
+        lines.push(format!("e {no} {name} {department} {mentor}"));
+    }
+    lines.sort();
+    lines
+}
+
+#[track_caller]
+fn assert_whole(job: &Job) {
+    let expected: Vec<String> =
+        job.v1.rows(EXPECTED).into_iter().map(|mut row| row[0].take().unwrap()).collect();
+    let held = held(job);
+    let lacking = |of: &[String], from: &[String]| {
+        of.iter().filter(|line| !from.contains(line)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!((lacking(&expected, &held), lacking(&held, &expected)), (vec![], vec![]));
+    assert_eq!(job.rejected(), ["employees 175 missing-reference", "employees 296 missing-reference"]);
+    let told = |kind: &str| {
+        let found = job.v2.find("v1v2_conflicts", doc! { "_id.kind": kind });
+        let key = |of: &Document| text(of.get_document("_id").unwrap().get("k"));
+        let mut keys: Vec<String> = found.iter().map(key).collect();
+        keys.sort();
+        keys.join(" ")
+    };
+    assert_eq!(
+        (told("change_refused"), told("missing-reference")),
+        ("25 26".to_owned(), "174 295 304 4".to_owned())
+    );
+}
+
+fn roll_back_all(job: &Job) {
+    while job.count("v1v2_ledger") > 0 {
+        job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
+    }
+}
+
+#[test]
+fn a_circle_of_collections_is_filled_in_at_the_end_and_taken_back_whole() {
+    let job = world();
+    let before = job.whole();
+    let dry = job.run(&[&["migrate", "--dry-run"], MIGRATE].concat()).expect(3);
+    assert!(dry.stdout.contains("departments: 2 rows lack"), "{}", dry.stdout);
+    let run = job.migrate(MIGRATE, 3);
+    assert!(run.stdout.contains("departments: 2 rows lack"), "{}", run.stdout);
+    assert_whole(&job);
+    let undisturbed = job.whole();
+    let result = job.result();
+    job.migrate(MIGRATE, 3);
+    assert_eq!(job.result(), result);
+
+    job.v1.execute(
+        "insert into employee values (400, 'E400', 2, 401), (401, 'E401', 50, 400); \
+         insert into department values (50, 'D50', 401, array[400, 7]); update department set head = 400 where id = 1; \
+         update department set head = 14, members = '{1}' where id = 3; update employee set department = 50, mentor = 401 where id = 7",
+    );
+    job.migrate(MIGRATE, 3);
+    assert_whole(&job);
+    job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
+    assert_eq!(held(&job).len(), 40 + 301 + 75);
+    // The run in between tried 25 and 26 again, and has its lines in the log of conflicts.
+    assert_eq!(job.result(), result);
+    roll_back_all(&job);
+    assert_eq!(job.whole(), before);
+
+    job.migrate(MIGRATE, 3);
+    assert_whole(&job);
+    assert_ne!(job.whole(), undisturbed);
+    roll_back_all(&job);
+    assert_eq!(job.whole(), before);
+}
+
+#[test]
+fn a_run_that_is_killed_before_or_in_the_pass_that_fills_in_goes_on() {
+    let job = world();
+    job.migrate(MIGRATE, 3);
+    let undisturbed = job.result();
+    for bulk in [false, true] {
+        let job = if bulk { world().in_bulk() } else { world() };
+        for point in [
+            "write.acknowledged@20:abort",
+            "write.acknowledged@40:abort",
+            "write.converted@3:abort",
+            "write.acknowledged@9:abort",
+        ] {
+            let migrate = [&["migrate", "--force"], MIGRATE].concat();
+            let mut ended = job.project.run_with(&migrate, "FAILPOINT", point);
+            while ended.stderr.contains("in use by another run") {
+                ended = job.project.run_with(&migrate, "FAILPOINT", point);
+            }
+            assert!(ended.stderr.contains("fail point"), "{point} was never reached: {}", ended.stderr);
+        }
+        let mut ended = job.run(&[&["migrate", "--force"], MIGRATE].concat());
+        while ended.stderr.contains("in use by another run") {
+            ended = job.run(&[&["migrate", "--force"], MIGRATE].concat());
+        }
+        ended.expect(3);
+        assert_whole(&job);
+        assert_eq!(job.result(), undisturbed);
+        roll_back_all(&job);
+        assert_eq!(
+            ["departments", "employees", "memberships", "v1v2_replaced"].map(|of| job.count(of)),
+            [0; 4]
+        );
+    }
+}
