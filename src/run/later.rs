@@ -212,7 +212,8 @@ impl<'s> Pass<'s> {
     /// Whether the row refers to one that is not in V2, and that this run could not have brought.
     fn waits(&self, row: &Row<'_>, key: &str) -> bool {
         let lacks = |entity: usize, to: &str| {
-            !(entity == self.entity && to == key) && !self.shared.references.exists(entity, to)
+            let itself = entity == self.entity && to == key;
+            !itself && !self.shared.references.exists(entity, to)
         };
         self.open.iter().any(|&(entity, from)| match from {
             KeyFrom::Column(column) => row.text(column).is_some_and(|to| lacks(entity, &to)),
