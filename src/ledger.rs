@@ -218,3 +218,29 @@ pub fn literal(text: &str) -> String {
         format!("'{}'", text.replace('\'', "''"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incomplete_row_counts_as_changed_until_it_is_complete_or_rejected() {
+        let (key, source_hash) = ("k".to_owned(), 7);
+        let outcome = Outcome::Migrated;
+        let line = Line {
+            key,
+            outcome,
+            source_hash,
+            incomplete: true,
+            account_id: None,
+            target_id: None,
+            reject: None,
+        };
+        let known = |line: &Line| Known { outcome, source_hash: line.hash() };
+        assert!(known(&line).is_incomplete(7) && known(&line).source_hash != 7);
+        let complete = Line { incomplete: false, ..line.clone() };
+        assert!(!known(&complete).is_incomplete(7) && known(&complete).source_hash == 7);
+        // Otherwise every run would try the row again, unasked.
+        assert_eq!(Line { reject: Some(Reject::new("code", "reason")), ..line }.hash(), 7);
+    }
+}

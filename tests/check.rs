@@ -2,6 +2,7 @@
 
 mod documents;
 mod fields;
+mod later;
 mod normalised;
 
 use std::sync::atomic::{AtomicU32, Ordering};

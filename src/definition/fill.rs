@@ -217,7 +217,9 @@ impl Reader<'_> {
     /// Where a fill says `later = true`.
     pub(super) fn later(&mut self, value: &Value<'_>, place: Surroundings) -> Option<At> {
         let DeValue::Table(table) = value.get_ref() else { return None };
-        let later = table.get(LATER)?;
+        let (_, keys) = FILLS.iter().find(|(kind, _)| table.get(*kind).is_some())?;
+        // For the others it is an unknown key, which was told.
+        let later = table.get(LATER).filter(|_| keys.contains(&LATER))?;
         if !self.boolean(later, LATER)? {
             return None;
         }

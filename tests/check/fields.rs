@@ -50,7 +50,7 @@ const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// A V2 with the collections `things` (under this validator) and `kinds`.
-fn collections(schema: Document) -> Collections {
+pub(super) fn collections(schema: Document) -> Collections {
     let things =
         Collection { validator: Some(Shape::of(&schema).0), enforced: true, ..Collection::default() };
     let code =
@@ -65,10 +65,10 @@ fn collections(schema: Document) -> Collections {
     }
 }
 
-const HEAD: &str = "entity = \"things\"\n[source]\nkey = \"id\"\nquery = \"select 1\"\n[[mongodb]]\ncollection = \"things\"\n";
+pub(super) const HEAD: &str = "entity = \"things\"\n[source]\nkey = \"id\"\nquery = \"select 1\"\n[[mongodb]]\ncollection = \"things\"\n";
 
 /// The plan of one entity, or its problems as text.
-fn judge(text: &str, v2: &Collections) -> Result<Plan, String> {
+pub(super) fn judge(text: &str, v2: &Collections) -> Result<Plan, String> {
     let accounts = "builtin = false\n[account]\nphone_region = \"NG\"\n";
     let definitions = Definitions::from_texts(&[("accounts.toml", accounts), ("things.toml", text)]);
     let sources = [Some(Ok(described(COLUMNS)))];
@@ -84,7 +84,7 @@ fn judge(text: &str, v2: &Collections) -> Result<Plan, String> {
 }
 
 /// As [`judge`], of these fields under this validator.
-fn fields(fields: &str, schema: Document) -> Result<Plan, String> {
+pub(super) fn fields(fields: &str, schema: Document) -> Result<Plan, String> {
     judge(&format!("{HEAD}[mongodb.fields]\n_id = {{ id = true }}\n{fields}"), &collections(schema))
 }
 
@@ -101,7 +101,7 @@ fn kind_of(fill: &str, of: Document) -> Result<BsonKind, String> {
 }
 
 /// The one problem, which must say this.
-fn refused<T: std::fmt::Debug>(result: Result<T, String>, says: &[&str]) {
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, String>, says: &[&str]) {
     let text = result.expect_err("must be refused");
     assert_eq!(text.matches('×').count(), 1, "{text}");
     for part in says {

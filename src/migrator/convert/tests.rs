@@ -34,15 +34,27 @@ fn entity(of: &str, writes: Vec<Write>) -> Entity {
 
 /// What the row `key, array` becomes with this fill: the line, and the notes' kinds and decisions.
 fn convert(fill: Fill, null: Option<bool>, row: &str) -> Result<(String, Vec<(String, String)>), String> {
+    let records = records(fill, (null, false), None, row)?;
+    let notes = records.notes.iter().map(|note| (note.kind.clone(), note.decision.clone())).collect();
+    Ok((String::from_utf8(records.writes[0].bytes().to_vec()).unwrap(), notes))
+}
+
+/// The same of something that is filled in later: the line, and whether something was left out.
+fn later(fill: Fill, settled: Option<&[bool]>, row: &str) -> Result<(String, bool), String> {
+    let records = records(fill, (None, true), settled, row)?;
+    let line = String::from_utf8(records.writes[0].bytes().to_vec()).unwrap();
+    Ok((line, !records.incomplete.is_empty()))
+}
+
+fn records(
+    fill: Fill,
+    (null, later): (Option<bool>, bool),
+    settled: Option<&[bool]>,
+    row: &str,
+) -> Result<Records, String> {
     let bson = null.map(|null| BsonColumn { kind: BsonKind::Array(Box::new(BsonKind::Text)), null });
-    let column = Column {
-        name: "ids".to_owned(),
-        type_name: String::new(),
-        not_null: false,
-        fill,
-        later: false,
-        bson,
-    };
+    let column =
+        Column { name: "ids".to_owned(), type_name: String::new(), not_null: false, fill, later, bson };
     let write = Write {
         table: name("things"),
         inside: None,
@@ -73,15 +85,14 @@ fn convert(fill: Fill, null: Option<bool>, row: &str) -> Result<(String, Vec<(St
         number: 0,
         key: "k",
         person: None,
-        settled: None,
+        settled,
         now: "",
     };
     let mut records = Records::default();
     records.reset(&plan.entities[1]);
     let migrator = Definition::new(Arc::new(plan.clone()), 1);
     migrator.convert(&rows.row(0), &context, &mut records).map_err(|reject| reject.code.to_string())?;
-    let notes = records.notes.iter().map(|note| (note.kind.clone(), note.decision.clone())).collect();
-    Ok((String::from_utf8(records.writes[0].bytes().to_vec()).unwrap(), notes))
+    Ok(records)
 }
 
 fn lookup(missing: Missing) -> Fill {
@@ -116,4 +127,23 @@ fn elements_that_stand_for_nothing() {
     let without = "{\"1\",\"2\"}\n".to_owned();
     assert_eq!(convert(lookup(Missing::Null), Some(false), row), Ok((without.clone(), noted("null"))));
     assert_eq!(convert(lookup(Missing::Reject), Some(false), "k\t{A,NULL,B}"), Ok((without, Vec::new())));
+}
+
+#[test]
+fn what_is_filled_in_later_waits_until_it_can_be_decided() {
+    let to = |entity, key| Fill::Reference { entity, key, missing: Missing::Reject };
+    let (one, many) = (KeyFrom::Column(1), KeyFrom::Elements(1));
+    let line = |text: &str, left_out| Ok((format!("{text}\n"), left_out));
+    // At first only what is in V2 already is referred to; a row may refer to itself.
+    assert_eq!(later(to(0, one), None, "k\ta"), line("a", false));
+    assert_eq!(later(to(0, one), None, "k\tx"), line("\\N", true));
+    assert_eq!(later(to(0, one), None, "k\t\\N"), line("\\N", false));
+    assert_eq!(later(to(1, one), None, "k\tk"), line("k", false));
+    assert_eq!(later(to(0, many), None, "k\t{a,x}"), line("\\N", true));
+    assert_eq!(later(Fill::DerivedId("l".to_owned()), None, "k\ta"), line("\\N", true));
+    // What may still come goes on waiting, and what will not is decided.
+    assert_eq!(later(to(0, one), Some(&[false, true]), "k\tx"), line("\\N", true));
+    assert_eq!(later(to(0, one), Some(&[true, true]), "k\tx"), Err("missing-reference".to_owned()));
+    assert_eq!(later(to(0, many), Some(&[true, false]), "k\t{a}"), line("{\"a\"}", false));
+    assert_eq!(later(Fill::Id, Some(&[false, false]), "k\ta"), line("k", false));
 }
