@@ -354,3 +354,29 @@ fn people_may_stand_in_a_circle() {
     assert_eq!(job.result(), before);
     assert_eq!(job.structure(), structure);
 }
+
+#[test]
+fn rows_of_a_circle_that_are_gone_from_v1_stay_and_are_listed() {
+    let world = World::new();
+    // 41 is in the department 2, and its head.
+    world.v1.execute("update department set head = 41 where id = 2");
+    world.migrate(&[], 3);
+    let before = world.result();
+    world.v1.execute(
+        "update employee set mentor = null where mentor in (41, 81); delete from employee where id in (41, 81); \
+         update employee set department = 1 where department = 2; delete from department where id = 2; \
+         update department set head = null where head in (41, 81); \
+         update department set members = array_remove(array_remove(members, 41), 81)",
+    );
+    world.migrate(&["--prune", "--skip-validation"], 3);
+    let gone = "select string_agg(id::text, ' ' order by id) from employee where id in (41, 81)";
+    assert_eq!(
+        (world.v2.one(gone), world.v2.one("select head from department where id = 2")),
+        ("41".into(), "41".into())
+    );
+    let refused = "select string_agg(entity || ' ' || key, ', ' order by key) from v1v2.conflicts \
+                   where kind = 'change_refused' and key in ('2', '41')";
+    assert_eq!(world.v2.one(refused), "departments 2, employees 41");
+    world.project.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(world.result(), before);
+}
