@@ -7,6 +7,9 @@ use std::cmp::Ordering;
 
 use futures_util::TryStreamExt;
 
+use uuid::Uuid;
+
+use crate::census::Claims;
 use crate::error::Result;
 use crate::plan::KeyKind;
 use crate::row::Lines;
@@ -80,6 +83,8 @@ pub struct Line {
     pub outcome: Outcome,
     /// xxh3-128 of its COPY text.
     pub source_hash: u128,
+    /// What a row that founded an account claims.
+    pub claims: Option<Claims>,
     /// Its account.
     pub account_id: Option<String>,
     /// The id of its own record in V2.
@@ -90,7 +95,7 @@ pub struct Line {
 
 /// The columns that [`append`] writes, in order.
 pub const COLUMNS: &str =
-    "txid, run, outcome, source_hash, entity, key, account_id, target_id, code, reason, source_row";
+    "txid, run, outcome, source_hash, claims, entity, key, account_id, target_id, code, reason, source_row";
 
 /// Appends a line in COPY text. `source_row` is the row's own COPY text, kept for rejects only.
 pub fn append(
@@ -105,7 +110,11 @@ pub fn append(
     lines.display(txid);
     lines.display(run);
     lines.raw(Some(line.outcome.letter().as_bytes()));
-    lines.display(uuid::Uuid::from_u128(line.source_hash));
+    lines.display(Uuid::from_u128(line.source_hash));
+    match line.claims {
+        Some(claims) => lines.display(Uuid::from_u128(claims.to_u128())),
+        None => lines.raw(None),
+    }
     lines.text(Some(entity));
     lines.text(Some(&line.key));
     lines.text(line.account_id.as_deref());
@@ -123,6 +132,10 @@ pub struct Known {
     pub outcome: Outcome,
     /// The hash of the row at that time.
     pub source_hash: u128,
+    /// What it claimed at that time, if it founded an account.
+    pub claims: Option<Claims>,
+    /// The account, if another row founded it.
+    pub joined: Option<Uuid>,
 }
 
 /// Lines of keys that the source does not have any more.

@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS v1v2.ledger (
     outcome     "char" NOT NULL CHECK (outcome IN ('m', 'g', 's', 'r')),
     -- xxh3-128 of the row's COPY text, in a uuid's 16 bytes
     source_hash uuid NOT NULL,
+    -- Of a row that founded an account: xxh3-64 of its normalised email (0 if it has none, 1 if that is no address) and of
+    -- its phone. A row that has not changed need not be normalised again to see who shares what with whom.
+    claims      uuid,
     entity      text COLLATE "C" NOT NULL,
     key         text COLLATE "C" NOT NULL,
     account_id  text,

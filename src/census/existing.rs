@@ -153,16 +153,23 @@ impl Existing {
             return None;
         }
         let id = if self.object_ids { id_hash(&object_id(id)) } else { uuid_hash(id) };
-        // Hashes are spread evenly, so an id's place is known to a few square roots of the number of ids: a search
-        // around it stays in the processor's cache, which a search through everything does not.
-        let len = self.ours.len();
-        let guess = ((u128::from(id) * len as u128) >> 64) as usize;
-        let reach = 4 * len.isqrt() + 16;
-        let (from, to) = (guess.saturating_sub(reach), (guess + reach).min(len));
-        let near = &self.ours[from..to];
-        let covers = (from == 0 || near[0].id <= id) && (to == len || near[near.len() - 1].id >= id);
-        let (from, near) = if covers { (from, near) } else { (0, self.ours.as_slice()) };
-        near.binary_search_by_key(&id, |known| known.id).ok().map(|at| (from + at) as u32)
+        // Hashes are spread evenly, so what is known of two of them tells where between them a third one is to be found. Each look
+        // misses the processor's cache; this needs three or four of them, halving would need twenty.
+        let (mut from, mut to) = (0, self.ours.len());
+        let (mut below, mut above) = (0, u64::MAX);
+        for _ in 0..8 {
+            if from == to || id < below || id > above {
+                break;
+            }
+            let share = u128::from(id - below) * (to - from) as u128 / (u128::from(above - below) + 1);
+            let at = from + share as usize;
+            match self.ours[at].id {
+                found if found == id => return Some(at as u32),
+                found if found < id => (from, below) = (at + 1, found),
+                found => (to, above) = (at, found),
+            }
+        }
+        self.ours[from..to].binary_search_by_key(&id, |known| known.id).ok().map(|at| (from + at) as u32)
     }
 
     /// Who holds an email, as email or as user name: indices into `ours`, [`NOBODY`] for an account of somebody else.

@@ -221,7 +221,7 @@ fn convert(
     let keys = chunk.keys.into_iter().zip(chunk.hashes).zip(decisions);
     for (number, ((key, source_hash), decision)) in (0_u32..).zip(keys) {
         let row = chunk.rows.row(number as usize);
-        let mut account_id = None;
+        let (mut account_id, mut claims) = (None, None);
         // A row that is in V2 already stays what it was: the one that created its account, or not.
         let known = chunk.known.get(number as usize).copied();
         let mut merged = known == Some(Outcome::Merged);
@@ -271,6 +271,7 @@ fn convert(
                         merged = !account.creates;
                         account_id = Some(shared.plan.account_id(account.of.id));
                         let person = Person::of(&row, spec, &account, &context, &mut records.notes)?;
+                        claims = person.claims();
                         if let Some(update) = &mut update {
                             update.keeps[number as usize] = person.keeps();
                         }
@@ -289,13 +290,14 @@ fn convert(
                 }
                 let outcome = if merged { Outcome::Merged } else { Outcome::Migrated };
                 let target_id = Some(shared.ids[chunk.entity].id(&key));
-                lines.push(Line { key, outcome, source_hash, account_id, target_id, reject: None });
+                lines.push(Line { key, outcome, source_hash, claims, account_id, target_id, reject: None });
             }
             Err(reject) => {
                 records.take_back(number);
                 let reject = Some(reject);
                 let outcome = Outcome::Rejected;
-                lines.push(Line { key, outcome, source_hash, account_id: None, target_id: None, reject });
+                let (claims, account_id, target_id) = (None, None, None);
+                lines.push(Line { key, outcome, source_hash, claims, account_id, target_id, reject });
             }
         }
     }

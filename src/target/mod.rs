@@ -105,6 +105,9 @@ pub trait Target: Send + Sync {
     async fn restore(&self, each: &Told<'_>) -> Result<usize>;
 }
 
+/// The fact that tells by which rules the claims in the ledger were made.
+pub const CLAIMS_FACT: &str = "claims";
+
 /// The fact that tells of which parts an entity's definition consisted when its rows came into V2.
 pub fn definition_fact(entity: &str) -> String {
     format!("definition of {entity}")
@@ -154,6 +157,10 @@ pub trait Control: Send {
 
     /// Remembers by which definition an entity's rows are in V2 now. `parts` is kept as the fact [`definition_fact`].
     async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()>;
+
+    /// Forgets what the ledger remembers of rows' claims, because they are made by other rules from now on: these, which
+    /// are kept as the fact [`CLAIMS_FACT`].
+    async fn forget_claims(&mut self, rules: &str) -> Result<()>;
 
     /// Hands on key and account of an entity's rows that joined an account which another row had created, in any order.
     async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()>;

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::ledger::Outcome;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::target::{
-    Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
-    Overview, definition_fact,
+    CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
+    NewEntity, Overview, definition_fact,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -105,7 +105,7 @@ impl Control for Session {
         let cursor = raw(&self.database, LEDGER)
             .find(ledger::lines_of(entity))
             .sort(doc! { "_id": 1 })
-            .projection(doc! { "outcome": 1, "sourceHash": 1 })
+            .projection(doc! { "outcome": 1, "sourceHash": 1, "claims": 1, "accountId": 1 })
             .batch_size(10_000)
             .await
             .map_err(|error| self.failed(&error))?;
@@ -132,6 +132,20 @@ impl Control for Session {
             .map_err(|error| self.failed(&error))?;
         self.collection(ENTITIES)
             .update_one(doc! { "_id": entity }, doc! { "$set": { "definitionHash": definition_hash } })
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(&error))
+    }
+
+    async fn forget_claims(&mut self, rules: &str) -> Result<()> {
+        let ledger = self.collection(LEDGER);
+        let forgotten =
+            ledger.update_many(doc! { "claims": { "$exists": true } }, doc! { "$unset": { "claims": "" } });
+        forgotten.await.map_err(|error| self.failed(&error))?;
+        // Last: until then they are of the old rules, which the fact says.
+        self.collection(META)
+            .update_one(doc! { "_id": CLAIMS_FACT }, doc! { "$set": { "value": rules } })
+            .upsert(true)
             .await
             .map(drop)
             .map_err(|error| self.failed(&error))

@@ -94,6 +94,7 @@ fn batch(entity: &Entity, rows: u32, written: &[(usize, u32, Fields<'_>)]) -> Ba
         key: row.to_string(),
         outcome: Outcome::Migrated,
         source_hash: 0,
+        claims: None,
         account_id: Some((100 + row / 2 * 2).to_string()),
         target_id: None,
         reject: None,
