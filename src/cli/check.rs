@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
 /// What a migration needs.
 pub(super) async fn needs_of_a_run(context: &Context) -> Result<Needs> {
     let bytes = preflight::rows_of_v1(&context.settings).await?;
-    Ok(Needs { bytes: Some(bytes), backup: context.settings.require_backup })
+    Ok(Needs { bytes: Some(bytes), backup: context.settings.require_backup, evolutions: None })
 }
 
 /// What would stop the work of these settings later.

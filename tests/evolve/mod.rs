@@ -7,6 +7,7 @@ mod failover;
 mod folders;
 mod postgres;
 mod postgres_examples;
+mod privileges;
 mod rules;
 
 use std::path::Path;
