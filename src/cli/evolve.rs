@@ -132,7 +132,7 @@ async fn look_ahead(
     backup: Option<Duration>,
 ) -> Result<()> {
     let list = session.plan(Direction::Up, args.to, args.force)?;
-    let needs = Needs { bytes: None, backup, evolutions: Some(session.pending(Direction::Up, &list)) };
+    let needs = Needs { backup, evolutions: Some(session.pending(Direction::Up, &list)), ..Needs::default() };
     super::check::look_ahead(context, &needs).await.map(drop)
 }
 

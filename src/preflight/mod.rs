@@ -13,6 +13,7 @@ use crate::backup;
 use crate::connect::{self, Scheme, Side};
 use crate::error::{Error, Result};
 use crate::evolve::Pending;
+use crate::plan::TableName;
 use crate::settings::Settings;
 
 /// What a finding means for the run.
@@ -58,6 +59,8 @@ pub struct Needs {
     pub bytes: Option<u64>,
     /// How old the newest verified backup of V2 may be; `None` = none is asked for.
     pub backup: Option<Duration>,
+    /// Postgres: the tables that a bulk load is to fill, if one is allowed.
+    pub bulk_into: Vec<TableName>,
     /// Evolutions that are about to be applied, for the privileges which these and their records need. `None` where there
     /// are none to be applied: what a migration needs is checked with its definitions.
     pub evolutions: Option<Vec<Pending>>,

@@ -9,7 +9,6 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document};
 
 use crate::catalog::{Collections, User};
-use crate::error::Result;
 use crate::evolve::steps::Doomed;
 use crate::evolve::{Pending, Step, Work};
 use crate::preflight::{Finding, Level};
@@ -37,10 +36,12 @@ struct Need {
 }
 
 /// What is lacking, or that nothing is.
-pub(super) async fn look(database: &Database, label: &str, pending: &[Pending]) -> Result<Finding> {
-    let collections = Collections::read(database, &BTreeSet::new(), &BTreeSet::new()).await?;
+pub(super) async fn look(database: &Database, label: &str, pending: &[Pending]) -> Finding {
+    let Ok(collections) = Collections::read(database, &BTreeSet::new(), &BTreeSet::new()).await else {
+        return Finding::new(Level::Unknown, format!("{label} does not tell what its user may do"));
+    };
     let Some(user) = &collections.user else {
-        return Ok(Finding::new(Level::Good, format!("{label} asks nobody who they are")));
+        return Finding::new(Level::Good, format!("{label} asks nobody who they are"));
     };
     let mut lacking: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut roles: BTreeSet<(String, &'static str)> = BTreeSet::new();
@@ -79,7 +80,7 @@ pub(super) async fn look(database: &Database, label: &str, pending: &[Pending]) 
             "{label}: the user {} has the privileges that evolve needs, as far as can be told",
             user.name
         );
-        return Ok(Finding::new(Level::Good, what));
+        return Finding::new(Level::Good, what);
     }
     let list: Vec<String> = lacking
         .iter()
@@ -90,7 +91,7 @@ pub(super) async fn look(database: &Database, label: &str, pending: &[Pending]) 
         .collect();
     let roles: Vec<String> =
         roles.iter().map(|(database, role)| format!("{{ role: {role:?}, db: {database:?} }}")).collect();
-    Ok(Finding::new(
+    Finding::new(
         Level::Blocking,
         format!("{label}: the user {} lacks privileges: {}", user.name, list.join("; ")),
     )
@@ -99,7 +100,7 @@ pub(super) async fn look(database: &Database, label: &str, pending: &[Pending]) 
         user.database,
         user.name,
         roles.join(", ")
-    )))
+    ))
 }
 
 /// What the user lacks of the way that is nearest; `None`: one of them is open.
