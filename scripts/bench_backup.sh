@@ -45,7 +45,8 @@ def url(side, database):
 def run(command, environment):
     """Seconds, and MiB of the process's peak."""
     began, peak = time.monotonic(), 0
-    child = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=subprocess.DEVNULL)
+    log = open(folder / "log", "wb")
+    child = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=log, stderr=log)
     while child.poll() is None:
         try:
             status = Path(f"/proc/{child.pid}/status").read_text()
@@ -54,7 +55,7 @@ def run(command, environment):
             pass
         time.sleep(0.01)
     if child.returncode:
-        sys.exit(f"{command[:3]} ended with {child.returncode}")
+        sys.exit(f"{command[:3]} ended with {child.returncode}:\n" + (folder / "log").read_text())
     return time.monotonic() - began, peak / 1024
 
 
