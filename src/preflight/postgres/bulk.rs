@@ -61,6 +61,7 @@ pub(super) async fn look(
         }
     };
     let what = format!("{label}: the user {user} does not own {}, as a bulk load must", list.join(", "));
-    let fix = format!("`--no-bulk` loads with all indexes and foreign keys in place{grant}");
+    let fix =
+        format!("`--no-bulk` (the setting `bulk`) loads with all indexes and foreign keys in place{grant}");
     Ok(Some(Finding::new(Level::Blocking, what).fix(fix)))
 }
