@@ -5,6 +5,7 @@
 //!
 //! `V1V2_TEST_SEEDS=N` makes the seeded tests try N seeds each instead of two.
 
+mod ahead;
 mod cluster;
 mod data;
 mod disk;
@@ -17,7 +18,7 @@ mod process;
 mod secrets;
 mod server;
 mod session;
-mod sources;
+pub mod sources;
 mod targets;
 mod terminal;
 

@@ -1,5 +1,6 @@
 //! The main job with MongoDB as V2, driven through the real program, judged by what the databases hold.
 
+mod ahead;
 mod carry;
 mod failover;
 mod hierarchy;
@@ -40,6 +41,14 @@ const REFERENCE: &[&str] = &[
     "subjectCategories",
     "subjects",
 ];
+
+/// A V1 with people of the sample.
+fn sample_of(people: u32) -> Database {
+    let (v1, v2) = (Database::v1(), MongoDatabase::new());
+    let people = people.to_string();
+    Project::into_mongodb(&v1, &v2).run(&["sample", "--people", &people, "--seed", "7"]).expect(0);
+    v1
+}
 
 impl Job {
     /// `people` of the sample in V1, and a V2 that was set up. Hashing costs nothing here: its cost has tests of its own.

@@ -45,6 +45,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
+use crate::backup::mongodb::marker;
 use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
@@ -73,10 +74,11 @@ impl MongoDb {
     /// Refused, naming the holder, if another run has it.
     pub async fn lock(&self, record: &RunRecord) -> Result<Box<dyn RunLock>> {
         let connection = self.shared.connection().await?;
+        marker::require_none(connection).await?;
         if session::is_prepared(&connection.database, &self.shared.place).await? {
             return self.hold().await?.begin(record).await;
         }
-        let held = lock::Held::take_as(&self.shared, Some(record.command)).await?;
+        let held = lock::Held::take_whole(&self.shared, Some(record.command)).await?;
         let run = RunName { number: 0, id: held.id() };
         Ok(Box::new(held.fence(run).await?))
     }
