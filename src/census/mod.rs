@@ -29,6 +29,7 @@ mod clashes;
 mod close_look;
 mod cursor;
 mod decision;
+pub mod evenly;
 mod existing;
 mod judge;
 mod judge_emails;

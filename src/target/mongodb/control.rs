@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::session::{ENTITIES, LEDGER, META, Shared, at, count_at, id_text, raw, text_at};
 use super::{accounts, bulk, counts, ledger, overview, structure};
-use crate::census::ExistingAccount;
+use crate::census::{ExistingAccount, evenly};
 use crate::error::{Error, Result};
 use crate::ledger::Outcome;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
@@ -237,7 +237,7 @@ impl Control for Session {
             let [email, phone, username] =
                 fields.map(|field| field.as_deref().and_then(|field| text_at(document, field)));
             let id = at(document, &accounts.id_column).map(id_text).unwrap_or_default();
-            let ours = ours.binary_search(&xxh3_64(id.as_bytes())).is_ok();
+            let ours = evenly::position(ours.len(), xxh3_64(id.as_bytes()), |at| ours[at]).is_some();
             each(&ExistingAccount { id: &id, email, phone, username, ours });
         }
         Ok(())

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::require_control_schema;
 use super::{accounts, bulk, counts, overview, structure, table};
-use crate::census::{Claims, ExistingAccount};
+use crate::census::{Claims, ExistingAccount, evenly};
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
 use crate::ids;
@@ -254,7 +254,7 @@ impl Control for Session {
                 email: row.text(1).as_deref(),
                 phone: row.text(2).as_deref(),
                 username: row.text(3).as_deref(),
-                ours: ours.binary_search(&xxh3_64(id.as_bytes())).is_ok(),
+                ours: evenly::position(ours.len(), xxh3_64(id.as_bytes()), |at| ours[at]).is_some(),
             });
         }
         Ok(())
