@@ -267,7 +267,7 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
     let (teacher, parent, student, gone) =
         (key("teachers", 1), key("parents", 2), key("students", 3), key("students", 4));
     job.v2.execute(&format!(
-        "update \"Teacher\" set \"hireDate\" = \"hireDate\" + interval '1 day' where id = '{}'; \
+        "update \"Teacher\" set \"hireDate\" = \"hireDate\" + interval '1 day', \"userId\" = '{4}' where id = '{}'; \
          update \"User\" set \"lastName\" = \"lastName\" || ' ' where id = '{}'; \
          update \"StudentGuardian\" set relation = 'MOTHER' where \"studentId\" = '{}'; \
          delete from \"StudentGuardian\" where \"studentId\" = '{}'; delete from \"Student\" where id = '{3}'",
@@ -275,6 +275,7 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
         id(&parent, "account_id"),
         id(&student, "target_id"),
         id(&gone, "target_id"),
+        id(&parent, "account_id"),
     ));
     let before = job.content();
     let found = job.run(&[&compare[..], &["--json"]].concat()).expect(4);
@@ -299,6 +300,7 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
         difference("parents", &parent, "User", "lastName"),
         difference("students", &gone, "Student", ""),
         difference("teachers", &teacher, "Teacher", "hireDate"),
+        difference("teachers", &teacher, "Teacher", "userId"),
     ];
     for (key, table) in [(&student, "StudentGuardian"), (&gone, "StudentGuardian")] {
         let v1 = job.v1.one(&format!("select count(*) from \"_ParentToStudent\" where \"B\" = '{key}'"));

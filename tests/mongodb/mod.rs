@@ -1,6 +1,7 @@
 //! The main job with MongoDB as V2, driven through the real program, judged by what the databases hold.
 
 mod carry;
+mod compare;
 mod failover;
 mod hierarchy;
 mod ids;

@@ -28,7 +28,7 @@ use crate::ledger::Reject;
 use crate::migrator::Note;
 use crate::plan::Plan;
 use crate::settings::OnEdited;
-use crate::target::{Batch, EDITED, REFUSED};
+use crate::target::{ACCOUNT_CHANGED, Batch, EDITED, REFUSED};
 
 impl Transaction<'_> {
     /// Brings a part of a chunk up to date; commit is not its own. Rows that cannot be are rejected in the batch.
@@ -39,8 +39,7 @@ impl Transaction<'_> {
         let lines = self.lines(batch, part, &line_shape).await?;
         for (&row, line) in lines.iter().filter(|(row, _)| !batch.is_rejected(**row)).collect::<Vec<_>>() {
             if batch.lines[row as usize].account_id != at(line, "accountId").map(id_text) {
-                let reason = "V1's row belongs to another person now than the one whose account it has in V2";
-                batch.reject(row, Reject::new("account-changed", reason));
+                batch.reject(row, Reject::new("account-changed", ACCOUNT_CHANGED));
             }
         }
         let documents = assemble(batch, entity, |row| lines.contains_key(&row));
@@ -103,7 +102,7 @@ impl Transaction<'_> {
     }
 
     /// The ledger's lines of a part of a chunk, by row.
-    async fn lines(
+    pub async fn lines(
         &mut self,
         batch: &Batch,
         part: &Range<u32>,
