@@ -24,6 +24,7 @@ use super::shape::shapes;
 use super::stored::Stored;
 use super::transaction::{Failure, Transaction};
 use crate::error::Error;
+use crate::failpoint;
 use crate::ledger::Reject;
 use crate::migrator::Note;
 use crate::plan::Plan;
@@ -50,6 +51,7 @@ impl Transaction<'_> {
             let open = lines.iter().filter(|(row, _)| !batch.is_rejected(**row)).map(|(_, line)| line);
             stored.load(self, entity, shape, open).await?;
         }
+        failpoint::reach("mongodb.update.read")?;
         let mut log = Log::read(self, &batch.name, lines.values()).await?;
         // The chunk may be tried more than once.
         batch.records.notes.retain(|note| !lines.contains_key(&note.row) || note.kind != EDITED);
@@ -94,10 +96,13 @@ impl Transaction<'_> {
         }
         let kept: Vec<_> = kept.iter().map(|(row, record)| (*row, &**record)).collect();
         self.insert(REPLACED, &kept).await?;
+        failpoint::reach("mongodb.update.kept")?;
         stored.flush(self).await?;
+        failpoint::reach("mongodb.update.documents")?;
         let new_lines: Vec<_> = new_lines.iter().map(|(row, id, line)| (*row, id.clone(), &**line)).collect();
         let written = self.replace(LEDGER, &new_lines).await;
         written.map_err(|failure| self.ours(failure))?;
+        failpoint::reach("mongodb.update.ledger")?;
         log.write(self).await
     }
 
