@@ -113,6 +113,7 @@ impl Bed {
         let taken_back = full.copy();
         taken_back.project(&before.v1, taken_back.url(), &before.key).run(&["rollback", "--force"]).expect(0);
         let goals = [full.state(Command::Migrate), taken_back.state(Command::Rollback)];
+        assert_eq!(goals[1], before.full.state(Command::Rollback), "V2 is not what it was before the run");
         Self { empty: before.full, full, goals, took, v1: before.v1, key: before.key }
     }
 
@@ -192,9 +193,9 @@ impl V2 {
     #[cfg(feature = "failpoints")]
     fn last_run(&self) -> String {
         match self {
-            Self::Postgres(job) => {
-                job.v2.one("select id::text from v1v2.runs where command = 'migrate' order by no desc limit 1")
-            }
+            Self::Postgres(job) => job
+                .v2
+                .one("select id::text from v1v2.runs where command = 'migrate' order by no desc limit 1"),
             Self::MongoDb(job) => {
                 let runs = job.v2.find("v1v2_runs", ::mongodb::bson::doc! { "command": "migrate" });
                 let last = runs.iter().max_by_key(|run| run.get_i32("no").unwrap()).unwrap();
