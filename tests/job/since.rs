@@ -128,6 +128,13 @@ fn a_change_that_v2_refuses_costs_only_itself() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
     job.v2.execute("alter table \"Parent\" add constraint short check (length(occupation) < 40)");
+    // What `--accept-changes` has learned about V2's structure stays.
+    let content = || {
+        let mut content = job.content();
+        content.remove("v1v2.meta");
+        content
+    };
+    let before = content();
     let keys = job.v1.rows("select id from \"Parent\" order by id limit 4");
     let keys: Vec<&str> = keys.iter().map(|row| row[0].as_deref().unwrap()).collect();
     job.v1.execute("alter table \"Student\" drop constraint \"Student_schoolId_fkey\"");
@@ -151,6 +158,7 @@ fn a_change_that_v2_refuses_costs_only_itself() {
         [[text("parents"), text("database-23514")], [text("students"), text("missing-refere")]]
     );
     // Nothing is lost: the ledger still has the rows as they are in V2, and the next run tries again.
+    let after = content();
     job.v1.execute(&format!("update \"Parent\" set occupation = 'Baker' where id = '{}'", keys[2]));
     job.migrate(&[], 3);
     assert_eq!(
@@ -164,6 +172,11 @@ fn a_change_that_v2_refuses_costs_only_itself() {
         job.v2.one("select string_agg(entity, ',') from v1v2.conflicts where kind = 'change_refused'"),
         "students"
     );
+    // What was told about rows that stayed goes with the run that told it.
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(content(), after);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(content(), before);
 }
 
 #[test]
@@ -194,10 +207,11 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     );
     let counts =
         |job: &Job| (job.v2.count("\"Parent\""), job.v2.count("\"Student\""), job.v2.count("v1v2.ledger"));
-    let (parents, students, lines) = counts(&job);
+    let ((parents, students, lines), before) = (counts(&job), job.content());
     let pruned = job.migrate(&["--prune", "--skip-validation"], 3);
     assert!(pruned.stdout.contains("1 were removed from V2, 1 stay"), "{}", pruned.stdout);
     assert_eq!(counts(&job), (parents - 1, students - 1, lines - 2));
+    let kept = job.content();
     assert_eq!(job.v2.one(&format!("select count(*) from \"User\" where id = '{account}'")), "1");
     assert_eq!(job.v2.one(&format!("select count(*) from \"UserRole\" where \"userId\" = '{account}'")), "1");
     assert_eq!(
@@ -208,6 +222,10 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     assert_eq!(counts(&job), (parents - 1, students - 2, lines - 3));
     job.run(&["validate", "--compare-counts"]).expect(0);
     assert_eq!(job.result(), job.made_anew());
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.content(), kept);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.content(), before);
 }
 
 #[test]

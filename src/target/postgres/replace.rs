@@ -28,6 +28,8 @@ pub enum How {
     Removed,
     /// V1's row had been rejected, and was tried again: only its line and its conflicts were there.
     Retried,
+    /// It stayed as it was, and the conflict log's entry that says so replaced an older one.
+    Stayed,
 }
 
 impl How {
@@ -37,6 +39,7 @@ impl How {
             Self::Changed => "u",
             Self::Removed => "p",
             Self::Retried => "r",
+            Self::Stayed => "s",
         }
     }
 }
@@ -109,6 +112,24 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Keeps entries of the conflict log that other runs made of rows that stay, and that new ones are to replace. `which` is
+    /// a join or a condition that picks them.
+    pub async fn keep_entries(&mut self, kind: &str, which: &str) -> sqlx::Result<()> {
+        let from = format!(
+            "v1v2.conflicts as record {which} and record.entity = {} and record.kind = {} and record.run <> {}",
+            crate::ledger::literal(&self.entity.name),
+            crate::ledger::literal(kind),
+            self.run
+        );
+        let log = TableName { schema: "v1v2".to_owned(), name: "conflicts".to_owned() };
+        let how = std::mem::replace(&mut self.how, How::Stayed);
+        let kept = self.keep(&log, "record.key", &from).await;
+        self.how = how;
+        kept
+    }
+}
+
 /// What v1v2 itself says about a row.
 const OWN: [&str; 2] = ["ledger", "conflicts"];
 
@@ -151,14 +172,24 @@ pub async fn retried(connection: &mut PgConnection, entity: &str, run: i32) -> s
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
-/// Removes what later runs keep of rows that a run had rejected: of no use once that run is taken back.
-pub async fn forget_rejected_by(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
+/// Once nothing else is left of a run: what it told about rows that stayed becomes what others had told, and what later runs
+/// keep of rows that it had rejected goes, which is of no use any more.
+pub async fn end(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
+    let stayed = format!("run = {run} and how = '{}'", How::Stayed.letter());
+    let sql = format!(
+        "delete from v1v2.conflicts where run = {run}; \
+         insert into v1v2.conflicts select (record::v1v2.conflicts).* from v1v2.replaced where {stayed} \
+           on conflict do nothing; \
+         delete from v1v2.replaced where {stayed}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
     for name in OWN {
         // What is kept of another table cannot be read as this one's: the condition goes before the cast.
         let sql = format!(
-            "delete from v1v2.replaced where case when how = '{}' and table_name = '\"v1v2\".\"{name}\"' \
+            "delete from v1v2.replaced where case when how in ('{}', '{}') and table_name = '\"v1v2\".\"{name}\"' \
              then (record::v1v2.{name}).run = $1 else false end",
-            How::Retried.letter()
+            How::Retried.letter(),
+            How::Stayed.letter()
         );
         sqlx::query(AssertSqlSafe(sql)).bind(run).execute(&mut *connection).await?;
     }

@@ -120,7 +120,9 @@ pub async fn rollback(
         }
     }
     // A run without lines has no last chunk.
-    finish(connection, result.run).await.map_err(failed)?;
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    finish(&mut transaction, result.run).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
     failpoint::reach("postgres.rollback.done")?;
     Ok(result)
 }
@@ -129,14 +131,14 @@ pub async fn rollback(
 pub(super) async fn finish(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
     let marked = sqlx::query(
         "update v1v2.runs set state = 'rolled_back' where no = $1 \
-         and not exists (select from v1v2.ledger where run = $1) and not exists (select from v1v2.replaced where run = $1)",
+         and not exists (select from v1v2.ledger where run = $1) and not exists (select from v1v2.replaced where run = $1 and how <> 's')",
     )
     .bind(run)
     .execute(&mut *connection)
     .await?;
     failpoint::reach("postgres.rollback.marked")?;
     if marked.rows_affected() > 0 {
-        replace::forget_rejected_by(connection, run).await?;
+        replace::end(connection, run).await?;
     }
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")

@@ -342,6 +342,10 @@ impl Session<'_> {
             self.run
         ))
         .await?;
+        if !refused.is_empty() {
+            let keys: Vec<_> = refused.iter().map(|key| crate::ledger::literal(key)).collect();
+            self.keep_entries(REFUSED, &format!("where record.key in ({})", keys.join(", "))).await?;
+        }
         let (mut of, mut kinds, mut decisions, mut details) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut entities, mut others) = (Vec::new(), Vec::new());
