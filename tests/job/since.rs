@@ -1,20 +1,8 @@
 //! What has changed in V1 since: running `migrate` again brings V2 up to date, and touches nothing else.
 
 use super::Job;
+use crate::support::sample::{CHANGES, DEPARTURES, ORPHANS_MOVE};
 use crate::support::{Database, Digest};
-
-/// Changes of every kind that leave it clear who is who: a run into an empty V2 must end with the same rows.
-const CHANGES: &str = r#"
-    update "School" set name = name || ' Academy', address = '1 New Road, Ikeja, Lagos' where id = (select min(id) from "School");
-    update "Teacher" set qualification = 'PhD', "hireDate" = '2020-02-29' where id in (select id from "Teacher" order by id limit 3);
-    delete from "_SubjectToTeacher" where "B" = (select min(id) from "Teacher");
-    insert into "_SubjectToTeacher" ("A", "B") select id, (select min(id) from "Teacher") from "Subject" order by id desc limit 2;
-    update "Parent" set occupation = 'Pilot', email = 'brand.new@example.org', phone = '+2348031234567'
-        where id = (select max(id) from "Parent");
-    update "Student" set "gradeLevel" = 'JSS 2', address = '7 Other Street, Kano' where id in (select id from "Student" order by id desc limit 5);
-    delete from "_ParentToStudent" where "B" = (select max(id) from "Student");
-    update "Student" set "updatedAt" = "updatedAt" + interval '1 day' where id = (select max(id) from "Student");
-"#;
 
 impl Job {
     /// What a run from nothing would make of V1 as it is now.
@@ -70,10 +58,7 @@ fn a_rollback_makes_changed_rows_what_they_were() {
     job.migrate(&[], 3);
     let before = job.content();
     job.v1.execute(CHANGES);
-    job.v1.execute(
-        "delete from \"_ParentToStudent\" where \"B\" in (select id from \"Student\" order by id limit 3)",
-    );
-    job.v1.execute("delete from \"Student\" where id in (select id from \"Student\" order by id limit 3)");
+    job.v1.execute(DEPARTURES);
     job.migrate(&["--prune"], 3);
     assert_ne!(job.content(), before);
     let first = job.v2.one("select id::text from v1v2.runs order by no limit 1");
@@ -240,12 +225,7 @@ fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     assert_ne!(job.content(), before);
     job.run(&["rollback", "--force"]).expect(0);
     assert_eq!((job.content(), job.v2.rows(rejected)), (before.clone(), lines.clone()));
-    for table in ["Teacher", "Student"] {
-        job.v1.execute(&format!(
-            "update \"{table}\" set \"schoolId\" = (select min(id) from \"School\") \
-             where \"schoolId\" not in (select id from \"School\")"
-        ));
-    }
+    job.v1.execute(ORPHANS_MOVE);
     job.migrate(&["--batch-size", "3"], 0);
     assert!(job.v2.rows(rejected).is_empty());
     // A rollback makes them rejected again, with what was told about them.
@@ -273,11 +253,10 @@ fn nothing_comes_back_of_a_run_that_was_taken_back_before_the_one_that_tried_its
 fn an_edited_definition_is_an_edit_of_all_its_rows() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
-    let definition =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/parents.toml")).unwrap();
-    assert!(definition.contains("p.occupation"));
-    job.project
-        .write("mine/parents.toml", &definition.replace("p.occupation", "upper(p.occupation) as occupation"));
+    job.project.redefine("parents", |definition| {
+        assert!(definition.contains("p.occupation"));
+        definition.replace("p.occupation", "upper(p.occupation) as occupation")
+    });
     let mine = job.project.path().join("mine");
     let told = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
     assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
@@ -323,13 +302,8 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
     let before = job.content();
     let found = job.run(&[&compare[..], &["--json"]].concat()).expect(4);
     assert_eq!(job.content(), before);
-    let value: serde_json::Value = found
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .find(|event: &serde_json::Value| event["command"] == "compare-fields")
-        .unwrap();
-    let mut differences: Vec<[String; 4]> = value["value"]["first_differences"]
+    let value = found.result("compare-fields");
+    let mut differences: Vec<[String; 4]> = value["first_differences"]
         .as_array()
         .unwrap()
         .iter()

@@ -16,10 +16,8 @@ impl Job {
         let before = self.whole();
         let found = self.run(&COMPARE).expect(code);
         assert_eq!(self.whole(), before, "a comparison has written");
-        let events =
-            found.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        let event = events.into_iter().find(|event| event["command"] == "compare-fields").unwrap();
-        let all = event["value"]["first_differences"].as_array().unwrap();
+        let value = found.result("compare-fields");
+        let all = value["first_differences"].as_array().unwrap();
         let line = |of: &serde_json::Value| {
             let parts =
                 ["entity", "key", "table", "column"].map(|name| of[name].as_str().unwrap_or("missing"));
@@ -176,9 +174,7 @@ fn documents_of_which_a_row_or_an_account_has_several() {
     let job = Job::new(200, &[]);
     let job = Job { project: job.project.env("V1V2_MIGRATORS_DIR", "mine"), ..job };
     let mine = |name: &str, more: &str| {
-        let path = format!("{}/migrators/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        let definition = std::fs::read_to_string(path).unwrap();
-        job.project.write(&format!("mine/{name}.toml"), &format!("{definition}{more}"));
+        job.project.redefine(name, |definition| format!("{definition}{more}"));
     };
     mine(
         "teachers",

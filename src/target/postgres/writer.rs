@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::RngExt;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::careful::lines_of;
 use super::link::Link;
