@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt;
-use sqlx::postgres::PgDatabaseError;
 use sqlx::PgConnection;
+use sqlx::postgres::PgDatabaseError;
 
 use super::careful::lines_of;
 use super::link::Link;
