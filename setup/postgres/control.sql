@@ -70,12 +70,12 @@ CREATE TABLE IF NOT EXISTS v1v2.conflicts (
     PRIMARY KEY (entity, key, kind)
 );
 
--- What rows of V2 were before a run changed them (its row of V1 had changed) or removed them (it was gone), so that a
--- rollback of that run brings it back. Lines of runs that will not be rolled back any more may be deleted.
+-- What rows of V2 were before a run changed them (its row of V1 had changed) or removed them (it was gone), and what was said of
+-- rows that it tried again or left as they were, so that a rollback of that run brings it back. Lines of runs that will not be rolled back any more may be deleted.
 CREATE TABLE IF NOT EXISTS v1v2.replaced (
     run        integer NOT NULL,
-    -- u changed, p removed
-    how        "char" NOT NULL CHECK (how IN ('u', 'p')),
+    -- u changed, p removed, r rejected and tried again, s left as it was (its entry in conflicts)
+    how        "char" NOT NULL CHECK (how IN ('u', 'p', 'r', 's')),
     entity     text COLLATE "C" NOT NULL,
     key        text COLLATE "C" NOT NULL,
     -- As in SQL: "public"."User"; also v1v2's own ledger and conflicts.

@@ -140,7 +140,7 @@ async fn write(
             Sink::Trial(_) if batch.update.is_some() => {}
             Sink::Trial(trial) => trial.commit(&mut batch).await?,
             Sink::Compare(comparer) => {
-                let differences = comparer.compare(&batch).await?;
+                let differences = comparer.compare(&mut batch).await?;
                 shared.summary.differ(&batch, differences);
             }
         }

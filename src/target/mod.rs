@@ -297,8 +297,9 @@ pub trait Trial: Send {
 /// Reads V2, and tells where it is not what V1's rows become.
 #[async_trait]
 pub trait Comparer: Send {
-    /// Compares rows that the ledger says are in V2 ([`Batch::update`] is set).
-    async fn compare(&mut self, batch: &Batch) -> Result<Vec<Difference>>;
+    /// Compares rows that the ledger says are in V2 ([`Batch::update`] is set). Rows that could not be brought there any more are
+    /// rejected in `batch`.
+    async fn compare(&mut self, batch: &mut Batch) -> Result<Vec<Difference>>;
 }
 
 /// Where V2 is not what a row of V1 becomes.
@@ -310,7 +311,7 @@ pub struct Difference {
     pub key: String,
     /// The table or collection of V2.
     pub table: String,
-    /// The column or field; `None`: the record is missing.
+    /// The column, or the field with its path inside the document; `None`: the record is missing.
     pub column: Option<String>,
 }
 
@@ -359,6 +360,10 @@ pub const EDITED: &str = "edited_in_v2";
 
 /// The entry of the conflict log about changes and removals that V2 did not take: the row stays as it was.
 pub const REFUSED: &str = "change_refused";
+
+/// Why rows are not brought up to date whose account the census gives to another person today.
+pub(crate) const ACCOUNT_CHANGED: &str =
+    "V1's row belongs to another person now than the one whose account it has in V2";
 
 /// What a removal of rows that V1 no longer has did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

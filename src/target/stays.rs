@@ -26,6 +26,18 @@ impl Stays {
     }
 }
 
+/// What of a record a comparison leaves out: what an update leaves as it is, and the time of the update. Whose account a record
+/// belongs to does not change in an update, and is compared all the same.
+pub(crate) fn compared(entity: &Entity, fill: &Fill) -> Stays {
+    use AccountField as F;
+    let dated = entity.account.as_ref().is_some_and(|account| account.updated_at.is_some());
+    match fill {
+        Fill::Account(F::UpdatedAt) if !dated => Stays::Always,
+        Fill::Account(F::Id) => Stays::Never,
+        other => stays(entity, other),
+    }
+}
+
 /// Ids, the password and what says whether it may be used, and the time of the migration stay.
 pub(crate) fn stays(entity: &Entity, fill: &Fill) -> Stays {
     use AccountField as F;

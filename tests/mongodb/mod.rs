@@ -2,6 +2,7 @@
 
 mod ahead;
 mod carry;
+mod compare;
 mod failover;
 mod hierarchy;
 mod ids;
@@ -203,10 +204,4 @@ pub fn at(document: &Document, path: &str) -> String {
         None => text(document.get(path)),
         Some((first, rest)) => document.get_document(first).map(|inner| at(inner, rest)).unwrap_or_default(),
     }
-}
-
-/// The `value` of the last event of a command that was run with `--json`.
-pub fn result(stdout: &str) -> serde_json::Value {
-    let events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    events.into_iter().find(|event| event["event"] == "result").unwrap()["value"].clone()
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod array;
 mod bulk;
 mod change;
+mod compare;
 mod compose;
 mod conflicts;
 mod control;
@@ -47,7 +48,7 @@ use sqlx::PgConnection;
 
 use crate::backup::mongodb::marker;
 use crate::definition::Definitions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
 use crate::target::{
@@ -116,9 +117,8 @@ impl Target for MongoDb {
         Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone())))
     }
 
-    async fn comparer(&self, _plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
-        Err(Error::refused(format!("{}: fields can be compared in Postgres only, so far", self.place()))
-            .help("`--compare-counts` proves counts, records and references of MongoDB, too"))
+    async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        Ok(Box::new(compare::Comparer::new(self.shared.clone(), plan.clone())))
     }
 
     async fn replicas(&self) -> Result<Box<dyn Replicas>> {

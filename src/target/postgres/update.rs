@@ -28,7 +28,7 @@ use crate::row::Lines;
 use crate::settings::OnEdited;
 use crate::source::quoted;
 use crate::target::stays::{Stays, stays};
-use crate::target::{Batch, EDITED, REFUSED, Update};
+use crate::target::{ACCOUNT_CHANGED, Batch, EDITED, REFUSED, Update};
 
 /// What was found of records that somebody has edited or deleted: tables by row of the chunk.
 type Edited = BTreeMap<u32, BTreeSet<String>>;
@@ -110,8 +110,7 @@ impl Session<'_> {
         for (row, account) in known {
             let row = row as u32;
             if !batch.is_rejected(row) && batch.lines[row as usize].account_id != account {
-                let reason = "V1's row belongs to another person now than the one whose account it has in V2";
-                batch.reject(row, Reject::new("account-changed", reason));
+                batch.reject(row, Reject::new("account-changed", ACCOUNT_CHANGED));
             }
         }
         Ok(())
@@ -346,6 +345,10 @@ impl Session<'_> {
             self.run
         ))
         .await?;
+        if !refused.is_empty() {
+            let keys: Vec<_> = refused.iter().map(|key| crate::ledger::literal(key)).collect();
+            self.keep_entries(REFUSED, &format!("where record.key in ({})", keys.join(", "))).await?;
+        }
         let (mut of, mut kinds, mut decisions, mut details) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut entities, mut others) = (Vec::new(), Vec::new());
