@@ -15,6 +15,9 @@ pub use self::mongodb::{
     mongodb_duplicate,
 };
 
+/// SQLSTATE `insufficient_privilege` (manual of Postgres, appendix A).
+pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -7,6 +7,9 @@ use std::cmp::Ordering;
 
 use futures_util::TryStreamExt;
 
+use uuid::Uuid;
+
+use crate::census::Claims;
 use crate::error::Result;
 use crate::plan::KeyKind;
 use crate::row::Lines;
@@ -82,6 +85,8 @@ pub struct Line {
     pub source_hash: u128,
     /// Something of it was left out that is to be filled in later: see [`Line::hash`].
     pub incomplete: bool,
+    /// What a row that founded an account claims.
+    pub claims: Option<Claims>,
     /// Its account.
     pub account_id: Option<String>,
     /// The id of its own record in V2.
@@ -100,7 +105,7 @@ impl Line {
 
 /// The columns that [`append`] writes, in order.
 pub const COLUMNS: &str =
-    "txid, run, outcome, source_hash, entity, key, account_id, target_id, code, reason, source_row";
+    "txid, run, outcome, source_hash, claims, entity, key, account_id, target_id, code, reason, source_row";
 
 /// Appends a line in COPY text. `source_row` is the row's own COPY text, kept for rejects only.
 pub fn append(
@@ -115,7 +120,11 @@ pub fn append(
     lines.display(txid);
     lines.display(run);
     lines.raw(Some(line.outcome.letter().as_bytes()));
-    lines.display(uuid::Uuid::from_u128(line.hash()));
+    lines.display(Uuid::from_u128(line.hash()));
+    match line.claims {
+        Some(claims) => lines.display(Uuid::from_u128(claims.to_u128())),
+        None => lines.raw(None),
+    }
     lines.text(Some(entity));
     lines.text(Some(&line.key));
     lines.text(line.account_id.as_deref());
@@ -133,6 +142,10 @@ pub struct Known {
     pub outcome: Outcome,
     /// The hash of the row at that time; see [`Line::hash`].
     pub source_hash: u128,
+    /// What it claimed at that time, if it founded an account.
+    pub claims: Option<Claims>,
+    /// The account, if another row founded it.
+    pub joined: Option<Uuid>,
 }
 
 impl Known {
@@ -232,11 +245,12 @@ mod tests {
             outcome,
             source_hash,
             incomplete: true,
+            claims: None,
             account_id: None,
             target_id: None,
             reject: None,
         };
-        let known = |line: &Line| Known { outcome, source_hash: line.hash() };
+        let known = |line: &Line| Known { outcome, source_hash: line.hash(), claims: None, joined: None };
         assert!(known(&line).is_incomplete(7) && known(&line).source_hash != 7);
         let complete = Line { incomplete: false, ..line.clone() };
         assert!(!known(&complete).is_incomplete(7) && known(&complete).source_hash == 7);

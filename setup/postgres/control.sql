@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS v1v2.ledger (
     outcome     "char" NOT NULL CHECK (outcome IN ('m', 'g', 's', 'r')),
     -- xxh3-128 of the row's COPY text, in a uuid's 16 bytes
     source_hash uuid NOT NULL,
+    -- Of a row that founded an account: xxh3-64 of its normalised email (0 if it has none, 1 if that is no address) and of
+    -- its phone. A row that has not changed need not be normalised again to see who shares what with whom.
+    claims      uuid,
     entity      text COLLATE "C" NOT NULL,
     key         text COLLATE "C" NOT NULL,
     account_id  text,
@@ -67,12 +70,12 @@ CREATE TABLE IF NOT EXISTS v1v2.conflicts (
     PRIMARY KEY (entity, key, kind)
 );
 
--- What rows of V2 were before a run changed them (its row of V1 had changed) or removed them (it was gone), so that a
--- rollback of that run brings it back. Lines of runs that will not be rolled back any more may be deleted.
+-- What rows of V2 were before a run changed them (its row of V1 had changed) or removed them (it was gone), and what was said of
+-- rows that it tried again or left as they were, so that a rollback of that run brings it back. Lines of runs that will not be rolled back any more may be deleted.
 CREATE TABLE IF NOT EXISTS v1v2.replaced (
     run        integer NOT NULL,
-    -- u changed, p removed
-    how        "char" NOT NULL CHECK (how IN ('u', 'p')),
+    -- u changed, p removed, r rejected and tried again, s left as it was (its entry in conflicts)
+    how        "char" NOT NULL CHECK (how IN ('u', 'p', 'r', 's')),
     entity     text COLLATE "C" NOT NULL,
     key        text COLLATE "C" NOT NULL,
     -- As in SQL: "public"."User"; also v1v2's own ledger and conflicts.

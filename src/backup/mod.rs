@@ -8,7 +8,7 @@
 mod checksum;
 mod folder;
 mod manifest;
-mod mongodb;
+pub(crate) mod mongodb;
 mod postgres;
 
 use std::fs;
@@ -23,6 +23,7 @@ pub use self::mongodb::{Copied, copy};
 use crate::connect::{self, Scheme, Side};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::target::Held as _;
 
 /// What an interrupted restore or copy is known by: a schema in Postgres, a collection in MongoDB.
 pub const MARKER: &str = "v1v2_restore";
@@ -268,12 +269,23 @@ pub async fn restore(
     if !how.clean && !occupied.is_empty() {
         return Err(occupied.refusal());
     }
-    require_no_run(settings, &occupied).await?;
-    observer.step("reading the backup back");
-    verify(path, &Unobserved).await?;
     match manifest.kind {
-        Kind::Postgres => postgres::restore(settings, path, &manifest, how, observer).await?,
-        Kind::MongoDb => mongodb::restore(settings, path, &manifest, observer).await?,
+        Kind::Postgres => {
+            // From here to its end nobody else has the lock.
+            let v2 = postgres::alone(settings, &occupied).await?;
+            observer.step("reading the backup back");
+            verify(path, &Unobserved).await?;
+            postgres::restore(settings, v2, path, &manifest, how, observer).await?;
+        }
+        Kind::MongoDb => {
+            // The lock is a document: an empty target gets it only when everything else is certain.
+            if occupied.prepared {
+                mongodb::alone(settings).await?.give_up().await;
+            }
+            observer.step("reading the backup back");
+            verify(path, &Unobserved).await?;
+            mongodb::restore(settings, path, &manifest, observer).await?;
+        }
     }
     let database = connect::place(Side::V2, settings)?.database;
     let contents = manifest.contents.len();
@@ -293,14 +305,10 @@ fn require_kind(settings: &Settings, manifest: &Manifest) -> Result<()> {
         .help("point V2_DATABASE_URL at a database of that kind"))
 }
 
-/// Nobody migrates into V2 meanwhile.
-async fn require_no_run(settings: &Settings, occupied: &Occupied) -> Result<()> {
-    if !occupied.prepared {
-        return Ok(());
-    }
-    let target = crate::target::open(&std::sync::Arc::new(settings.clone()))?;
-    target.hold().await?.give_up().await;
-    Ok(())
+/// The refusal of whoever wants to work with a V2 that carries the mark; `what` is the mark's own text.
+pub fn half_restored(place: &str, what: &str) -> Error {
+    Error::refused(format!("{place} is being restored, or its restore was interrupted: {what}"))
+        .help("wait for its end; if its program is dead, `v1v2 backup restore BACKUP --clean` starts over")
 }
 
 /// What a target of a restore holds.

@@ -48,6 +48,16 @@ pub struct CloseLook {
 pub struct Wanted(HashSet<u64>);
 
 impl Wanted {
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the row with this key is among them.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains(&hash(key))

@@ -24,9 +24,12 @@
 //! 26 bytes for each row while surveying, 42 at the peak (sorted claims), 10 for a row in the finished census; rows
 //! in clashes add about 100 bytes and their texts. Accounts of ours in V2 add 40 bytes each, others 16.
 
+mod claims;
+mod clashes;
 mod close_look;
 mod cursor;
 mod decision;
+pub mod evenly;
 mod existing;
 mod judge;
 mod judge_emails;
@@ -46,6 +49,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use claims::{Claims, Contact, EmailClaim, PhoneClaim};
 pub use close_look::CloseLook;
 pub use cursor::Cursor;
 pub use decision::{
@@ -55,7 +59,7 @@ pub use decision::{
 pub use existing::{Existing, ExistingAccount};
 pub use result::Census;
 pub use summary::{EntitySummary, Summary};
-pub use survey::{Contact, EmailClaim, PhoneClaim, Survey};
+pub use survey::Survey;
 
 use crate::error::{Error, Result};
 use crate::identity::email::Template;
@@ -101,9 +105,9 @@ pub fn account_id(ids: &IdMaker, key: &str) -> Uuid {
     ids.labelled(key, "account", 0)
 }
 
-/// The hash that stands for a key, email, phone or user name; 0 is kept for "none".
+/// The hash that stands for a key, email, phone or user name; 0 is kept for "none", 1 for "unusable".
 fn hash(text: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes()).max(1)
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes()).max(2)
 }
 
 /// Grows in steps of an eighth: doubling would leave up to half of the memory unused, and large blocks are moved by

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
+use super::claims::{Claims, Contact, EmailClaim, PhoneClaim};
+use super::clashes::wanted;
 use super::close_look::CloseLook;
 use super::existing::{Existing, NOBODY};
 use super::{People, Rules, account_id, hash, heap, push_tight};
@@ -40,65 +42,8 @@ pub(super) mod flag {
     pub const PHONE_REJECTED: u16 = 1 << 12;
     /// Decided: there is more about it in the table of special rows.
     pub const SPECIAL: u16 = 1 << 13;
-}
-
-/// A normalised email, as far as the census cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EmailClaim<'a> {
-    /// There is none.
-    Missing,
-    /// It is no address.
-    Unusable,
-    /// An address in its one spelling.
-    Address(&'a str),
-}
-
-impl<'a> From<&'a Email> for EmailClaim<'a> {
-    fn from(email: &'a Email) -> Self {
-        match email {
-            Email::Missing => Self::Missing,
-            Email::Unusable(_) => Self::Unusable,
-            Email::Usable { address, .. } => Self::Address(address),
-        }
-    }
-}
-
-/// A normalised phone, as far as the census cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PhoneClaim<'a> {
-    /// There is none.
-    Missing,
-    /// It is no possible number.
-    Impossible,
-    /// A number in E.164.
-    Number(&'a str),
-}
-
-impl<'a> From<&'a Phone> for PhoneClaim<'a> {
-    fn from(phone: &'a Phone) -> Self {
-        match phone {
-            Phone::Missing => Self::Missing,
-            Phone::Impossible => Self::Impossible,
-            Phone::Possible { e164, .. } => Self::Number(e164),
-        }
-    }
-}
-
-/// The contact columns of one row, normalised.
-#[derive(Debug, Clone, Copy)]
-pub struct Contact<'a> {
-    /// The row's key, as text.
-    pub key: &'a str,
-    /// Its email.
-    pub email: EmailClaim<'a>,
-    /// Its phone.
-    pub phone: PhoneClaim<'a>,
-    /// False for a row that has no account (a definition's `when`).
-    pub has_account: bool,
-    /// The account that the ledger names for this row, if it was migrated or merged before. Optional: without it
-    /// rows that founded an account are still recognised by the account's id; with it merged rows keep their
-    /// account even if V1 has changed since.
-    pub account: Option<Uuid>,
+    /// Nobody will ask what was decided about it.
+    pub const CLOSED: u16 = 1 << 14;
 }
 
 /// The columns of all rows, shared by the passes.
@@ -174,8 +119,8 @@ impl Survey {
         let email = email.map_or(Email::Missing, email::normalise);
         let region = &self.rows.rules.phone_region;
         let phone = phone.map_or(Phone::Missing, |text| phone::normalise(text, region));
-        let (email, phone) = (EmailClaim::from(&email), PhoneClaim::from(&phone));
-        self.push(entity, &Contact { key, email, phone, has_account: true, account: None });
+        let claims = Claims::new(EmailClaim::from(&email), PhoneClaim::from(&phone));
+        self.push(entity, &Contact { key, claims, has_account: true, account: None, closed: false });
     }
 
     /// Adds the next row. Entities come in order of their index, and rows in key order.
@@ -188,8 +133,9 @@ impl Survey {
         if contact.has_account {
             let (settled, known) = self.settle(row, entity, contact);
             flags = flag::ACCOUNT | settled;
-            (email, flags) = match contact.email {
+            (email, flags) = match contact.claims.email() {
                 EmailClaim::Address(address) => (hash(address), flags),
+                EmailClaim::Hashed(email) => (email, flags),
                 EmailClaim::Missing => {
                     self.placeholder(entity, contact.key, known, flags | flag::EMAIL_MISSING)
                 }
@@ -197,13 +143,18 @@ impl Survey {
                     self.placeholder(entity, contact.key, known, flags | flag::EMAIL_UNUSABLE)
                 }
             };
-            match contact.phone {
+            phone = match contact.claims.phone() {
+                PhoneClaim::Missing | PhoneClaim::Impossible => 0,
+                PhoneClaim::Number(e164) => hash(e164),
+                PhoneClaim::Hashed(phone) => phone,
+            };
+            match contact.claims.phone() {
                 PhoneClaim::Missing => {}
                 PhoneClaim::Impossible => flags |= flag::PHONE_IMPOSSIBLE,
-                PhoneClaim::Number(e164) => {
-                    flags |= flag::PHONE;
-                    phone = hash(e164);
-                }
+                PhoneClaim::Number(_) | PhoneClaim::Hashed(_) => flags |= flag::PHONE,
+            }
+            if contact.closed {
+                flags |= flag::CLOSED;
             }
             if let Some(known) = known {
                 let account = &self.existing.ours[known as usize];
@@ -271,23 +222,7 @@ impl Survey {
         drop(emails);
         claims.sort_unstable();
 
-        let mut wanted: Vec<u32> = joined.iter().map(|joined| joined.row).collect();
-        for same in claims.chunk_by(|a, b| a.0 == b.0) {
-            let (email, row) = same[0];
-            let by_another = |by| by == NOBODY || existing.ours[by as usize].row != row;
-            if same.len() > 1 || !existing.is_empty() && existing.email_holders(email).any(by_another) {
-                wanted.extend(same.iter().map(|(_, row)| *row));
-            }
-        }
-        wanted.extend(
-            (0..)
-                .zip(&rows.flags)
-                .filter(|(_, flags)| **flags & flag::EMAIL_DIFFERS != 0)
-                .map(|(row, _)| row),
-        );
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted.shrink_to_fit();
+        let wanted = wanted(&rows, &existing, &claims, &joined);
         CloseLook::new(rows, Claimed { existing, emails: claims, email_bits }, phones, joined, wanted)
     }
 

@@ -95,6 +95,18 @@ pub fn census_with(
     ledger: &HashMap<(usize, String), Uuid>,
     email_bits: u64,
 ) -> Census {
+    census_of_the_open(policies, town, v2, ledger, email_bits, &|_| false)
+}
+
+/// Takes a census that will be asked about some rows only: not about those that are `closed`.
+pub fn census_of_the_open(
+    policies: Policies,
+    town: &[Resident],
+    v2: &[Held],
+    ledger: &HashMap<(usize, String), Uuid>,
+    email_bits: u64,
+    closed: &dyn Fn(&Resident) -> bool,
+) -> Census {
     let rules = rules(policies);
     let mut existing = Existing::new(&rules.phone_region);
     for held in v2 {
@@ -116,8 +128,9 @@ pub fn census_with(
             Some(_) => PhoneClaim::Impossible,
         };
         let account = ledger.get(&(row.entity, row.key.clone())).copied();
-        let (key, email) = (row.key.as_str(), EmailClaim::from(&email));
-        survey.push(row.entity, &Contact { key, email, phone, has_account: row.has_account, account });
+        let (key, claims) = (row.key.as_str(), Claims::new(EmailClaim::from(&email), phone));
+        let closed = closed(row);
+        survey.push(row.entity, &Contact { key, claims, has_account: row.has_account, account, closed });
     }
     let mut look = survey.clashes();
     for row in town {

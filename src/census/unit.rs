@@ -309,8 +309,9 @@ fn memory_stays_below_48_bytes_a_row() {
         let email = email(n);
         let phone = format!("+23480{:08}", n / 3);
         let email = email.as_deref().map_or(EmailClaim::Missing, EmailClaim::Address);
-        let phone = PhoneClaim::Number(&phone);
-        survey.push(entity, &Contact { key: &key, email, phone, has_account: true, account: None });
+        let claims = Claims::new(email, PhoneClaim::Number(&phone));
+        let contact = Contact { key: &key, claims, has_account: true, account: None, closed: false };
+        survey.push(entity, &contact);
         if n % 1000 == 0 {
             most = most.max(survey.memory_bytes() / (n + 1000));
         }

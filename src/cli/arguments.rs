@@ -192,7 +192,7 @@ pub struct ValidateArgs {
     /// Compare V1 with the ledger too: every row of V1 must have its line. Without it, V2 alone is compared with its ledger
     #[arg(long)]
     pub compare_counts: bool,
-    /// Convert all rows of V1 again and compare them with V2, column by column. What somebody has edited in V2, and what V1 has
+    /// Convert all rows of V1 again and compare them with V2, column by column, or field by field of each document. What somebody has edited in V2, and what V1 has
     /// changed since, differs too
     #[arg(long)]
     pub compare_fields: bool,

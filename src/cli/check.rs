@@ -1,10 +1,12 @@
 //! `v1v2 check`: compiles all definitions against both live databases and tells every problem at once.
 
+use std::collections::BTreeSet;
+
 use super::{CheckArgs, Context, Outcome};
 use crate::connect::{self, Side};
 use crate::definition::Definitions;
 use crate::error::Result;
-use crate::plan::Plan;
+use crate::plan::{Plan, TableName};
 use crate::preflight::{self, Finding, Level, Needs};
 use crate::report::Event;
 use crate::source::despite_locks;
@@ -15,7 +17,7 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
     let plan = compile(context, &*target).await?;
     let wanted = (!args.entities.is_empty()).then_some(args.entities.as_slice());
     crate::run::select(&plan, wanted, "--entities")?;
-    let findings = look_ahead(context, &needs_of_a_run(context).await?).await?;
+    let findings = look_ahead(context, &needs_of_a_run(context, &plan).await?).await?;
     let names: Vec<String> = plan.entities.iter().map(|entity| entity.name.to_string()).collect();
     context.events.emit(&Event::Result {
         command: "check".to_owned(),
@@ -24,7 +26,7 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
     for note in &plan.notes {
         context.output.line(format!("note: {note}"));
     }
-    let tables: std::collections::BTreeSet<_> =
+    let tables: BTreeSet<_> =
         plan.entities.iter().flat_map(|entity| &entity.writes).map(|write| &write.table).collect();
     context.output.line(format!(
         "no problems: {} write {} tables of V2, in the order {}",
@@ -36,9 +38,12 @@ pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> 
 }
 
 /// What a migration needs.
-pub(super) async fn needs_of_a_run(context: &Context) -> Result<Needs> {
-    let bytes = preflight::rows_of_v1(&context.settings).await?;
-    Ok(Needs { bytes: Some(bytes), backup: context.settings.require_backup })
+pub(super) async fn needs_of_a_run(context: &Context, plan: &Plan) -> Result<Needs> {
+    let bytes = Some(preflight::rows_of_v1(&context.settings).await?);
+    let tables: BTreeSet<&TableName> =
+        plan.entities.iter().flat_map(|entity| &entity.writes).map(|write| &write.table).collect();
+    let bulk_into = tables.into_iter().filter(|_| context.settings.bulk).cloned().collect();
+    Ok(Needs { bytes, backup: context.settings.require_backup, bulk_into, evolutions: None })
 }
 
 /// What would stop the work of these settings later.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Context, Outcome, safe};
 use crate::connect::{self, Side};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, INSUFFICIENT_PRIVILEGE, Kind, Result};
 use crate::evolve::{Direction, Evolution, Record, Session, State, Watch, order, template};
 use crate::preflight::Needs;
 use crate::report::{self, Align, Event, Table, printable};
@@ -86,7 +86,7 @@ fn new(context: &Context, args: &EvolveNewArgs) -> Result<Outcome> {
 }
 
 async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Result<Outcome> {
-    let mut session = Session::open(&context.settings).await?;
+    let mut session = open(context).await?;
     if args.dry_run {
         return rehearse(context, &mut session, direction, args).await;
     }
@@ -95,8 +95,7 @@ async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Resul
         return Ok(nothing(context, &session, direction));
     }
     if direction == Direction::Up && !args.safe {
-        let needs = Needs { bytes: None, backup: context.settings.require_backup };
-        super::check::look_ahead(context, &needs).await?;
+        look_ahead(context, &session, args, context.settings.require_backup).await?;
     }
     session.lock(arguments(direction, args)).await?;
     let mut done = Vec::new();
@@ -114,13 +113,38 @@ async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Resul
     Ok(Outcome::Done)
 }
 
+/// Reads folder and records. Whoever may not read them learns all that is to be granted.
+async fn open(context: &Context) -> Result<Session> {
+    let error = match Session::open(&context.settings).await {
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => error,
+        opened => return opened,
+    };
+    let needs = Needs { evolutions: Some(Vec::new()), ..Needs::default() };
+    super::check::look_ahead(context, &needs).await?;
+    Err(error)
+}
+
+/// What would stop it in its middle, before anything is written.
+async fn look_ahead(
+    context: &Context,
+    session: &Session,
+    args: &EvolveArgs,
+    backup: Option<Duration>,
+) -> Result<()> {
+    let list = session.plan(Direction::Up, args.to, args.force)?;
+    let needs = Needs { backup, evolutions: Some(session.pending(Direction::Up, &list)), ..Needs::default() };
+    super::check::look_ahead(context, &needs).await.map(drop)
+}
+
 /// Asks first, as what follows takes its time; then everything under a backup.
 async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
-    let session = Session::open(&context.settings).await?;
+    let session = open(context).await?;
     let list = session.plan(Direction::Up, args.to, args.force)?;
     if list.is_empty() {
         return Ok(nothing(context, &session, Direction::Up));
     }
+    // The backup that may be asked for is about to be made.
+    look_ahead(context, &session, args, None).await?;
     if !args.force {
         let names: Vec<&str> = list.iter().map(|evolution| evolution.name.as_str()).collect();
         report::confirm(&format!("Apply {} in {} after a backup?", names.join(", "), session.place()))?;
@@ -133,7 +157,6 @@ async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
         validate(context, &names).await?;
         Ok(outcome)
     };
-    super::check::look_ahead(context, &Needs::default()).await?;
     safe::guard(context, work, async || undo(context, &names).await).await
 }
 
@@ -244,6 +267,10 @@ async fn rehearse(
     let list = session.plan(direction, args.to, args.force)?;
     if list.is_empty() {
         return Ok(nothing(context, session, direction));
+    }
+    if direction == Direction::Up {
+        // Nothing is written, so nothing has to be saved before.
+        look_ahead(context, session, args, None).await?;
     }
     let found = session.attempt(direction, &list).await?;
     let entry =

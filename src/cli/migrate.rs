@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: &MigrateArgs) -> Result<Outcome
     let plan = Arc::new(super::check::compile(context, &*target).await?);
     let options = options(&plan, args)?;
     if !args.dry_run {
-        let needs = super::check::needs_of_a_run(context).await?;
+        let needs = super::check::needs_of_a_run(context, &plan).await?;
         // With --safe, the backup that may be asked for is about to be made.
         let needs = Needs { backup: needs.backup.filter(|_| !args.safe), ..needs };
         super::check::look_ahead(context, &needs).await?;

@@ -53,7 +53,7 @@ async fn compare_fields(context: &Context, target: &dyn Target, plan: Plan) -> R
         return Ok(());
     }
     let mut table =
-        Table::new([("entity, table and column that differ", Align::Left), ("rows", Align::Right)]);
+        Table::new([("entity, table or collection, and what differs", Align::Left), ("rows", Align::Right)]);
     for (what, rows) in &summary.differences {
         table.row([what.clone(), rows.to_string()]);
     }

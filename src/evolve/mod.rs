@@ -148,6 +148,17 @@ impl Script {
     }
 }
 
+/// A script that is about to be executed, perhaps behind parts of it that are done already.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// The evolution's name.
+    pub name: String,
+    /// The script of the direction in which it goes.
+    pub script: Script,
+    /// How many of its parts are done.
+    pub done: usize,
+}
+
 /// The name of a database's kind, and the ending of its scripts.
 fn kind(scheme: Scheme) -> (&'static str, &'static str) {
     match scheme {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::store::{self, Job, Store, Watch};
-use super::{Direction, Evolution, Evolutions, Record, load, order};
+use super::{Direction, Evolution, Evolutions, Pending, Record, load, order};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -57,6 +57,19 @@ impl Session {
             Direction::Down => order::down(&self.evolutions, &self.records, to, force)?,
         };
         Ok(list.into_iter().cloned().collect())
+    }
+
+    /// What of these scripts is still to be executed.
+    pub fn pending(&self, direction: Direction, list: &[Evolution]) -> Vec<Pending> {
+        let of = |evolution: &Evolution| {
+            let script = evolution.script(direction)?.clone();
+            let half = |record: &&Record| {
+                record.number == evolution.number && record.is_partial() && record.direction == direction
+            };
+            let done = self.records.iter().find(half).map_or(0, |record| record.done);
+            Some(Pending { name: evolution.name.clone(), script, done })
+        };
+        list.iter().filter_map(of).collect()
     }
 
     /// Records that the folder does not know.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use convert::Definition;
 pub use person::{Account, Person};
-pub use phones::{KnownPhone, Phones};
+pub use phones::{KnownPhone, PackedPhone, Phones};
 pub use references::{Lookups, MigratedKeys, References};
 
 use crate::ids::IdMaker;

@@ -1,6 +1,6 @@
 //! A row's person: what its account holds, as the census decided it and the row's contact columns say.
 
-use crate::census::{AccountOf, Census, PhoneDecision};
+use crate::census::{AccountOf, Census, Claims, EmailClaim, PhoneClaim, PhoneDecision};
 use crate::identity::address::{self, Address};
 use crate::identity::email::{self, Email};
 use crate::identity::name::{self, Name};
@@ -69,9 +69,15 @@ pub struct Contact {
     password_hash: Option<String>,
     must_change_password: bool,
     keeps: Keeps,
+    claims: Option<Claims>,
 }
 
 impl Person {
+    /// What the row claims, if it creates the account.
+    pub fn claims(&self) -> Option<Claims> {
+        self.contact.claims
+    }
+
     /// What of the account stays as V2 has it, if it is there already.
     pub fn keeps(&self) -> Keeps {
         self.contact.keeps
@@ -191,9 +197,16 @@ fn contact(
             filled(Some(*last)).as_deref(),
         ),
     };
-    let own = match filled(spec.email).map(|text| email::normalise(&text)) {
-        Some(Email::Usable { address, .. }) => Some(address),
-        _ => None,
+    let own = filled(spec.email).map_or(Email::Missing, |text| email::normalise(&text));
+    let phone = match &account.phone {
+        KnownPhone::Missing => PhoneClaim::Missing,
+        KnownPhone::Impossible => PhoneClaim::Impossible,
+        KnownPhone::Number { e164, .. } => PhoneClaim::Number(e164),
+    };
+    let claims = Some(Claims::new(EmailClaim::from(&own), phone));
+    let own = match own {
+        Email::Usable { address, .. } => Some(address),
+        Email::Missing | Email::Unusable(_) => None,
     };
     let decided = account.of.email;
     let email = account.census.email(&account.of, context.entity, context.key, own.as_deref());
@@ -211,6 +224,7 @@ fn contact(
     };
     let mut contact = Contact {
         keeps,
+        claims,
         username: account.of.username.text(&email).to_owned(),
         email,
         email_is_placeholder: decided.is_placeholder(),

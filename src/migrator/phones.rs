@@ -5,7 +5,11 @@ use crate::identity::phone::Phone;
 
 /// By the census's row number.
 #[derive(Debug, Default)]
-pub struct Phones(Vec<u64>);
+pub struct Phones(Vec<PackedPhone>);
+
+/// One of them; none by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PackedPhone(u64);
 
 /// What is known of one phone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +38,31 @@ const IMPOSSIBLE: u64 = 1 << 61;
 
 impl Phones {
     /// Adds the next row's phone.
-    pub fn push(&mut self, phone: &Phone) {
+    pub fn push(&mut self, phone: PackedPhone) {
         // Grown in eighths: doubling would leave up to half of the memory unused.
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact((self.0.len() / 8).max(1024));
         }
-        self.0.push(match phone {
+        self.0.push(phone);
+    }
+
+    /// The phone of a row.
+    pub fn get(&self, row: u32) -> KnownPhone {
+        match self.0.get(row as usize).copied().unwrap_or_default().0 {
+            0 => KnownPhone::Missing,
+            IMPOSSIBLE => KnownPhone::Impossible,
+            packed => KnownPhone::Number {
+                e164: format!("+{}", packed & DIGITS),
+                valid: packed & VALID != 0,
+                doubtful: packed & DOUBTFUL != 0,
+            },
+        }
+    }
+}
+
+impl From<&Phone> for PackedPhone {
+    fn from(phone: &Phone) -> Self {
+        Self(match phone {
             Phone::Missing => 0,
             Phone::Impossible => IMPOSSIBLE,
             Phone::Possible { e164, valid, flags, .. } => match e164.trim_start_matches('+').parse::<u64>() {
@@ -49,20 +72,7 @@ impl Phones {
                 }
                 _ => IMPOSSIBLE,
             },
-        });
-    }
-
-    /// The phone of a row.
-    pub fn get(&self, row: u32) -> KnownPhone {
-        match self.0.get(row as usize).copied().unwrap_or(0) {
-            0 => KnownPhone::Missing,
-            IMPOSSIBLE => KnownPhone::Impossible,
-            packed => KnownPhone::Number {
-                e164: format!("+{}", packed & DIGITS),
-                valid: packed & VALID != 0,
-                doubtful: packed & DOUBTFUL != 0,
-            },
-        }
+        })
     }
 }
 
@@ -77,7 +87,7 @@ mod tests {
             ["", "0803 123 4567", "+39 06 6982 0000", "12", "call me", "+1 800 FLOWERS", "+234 1 234"];
         let read: Vec<_> = texts.iter().map(|text| normalise(text, "NG")).collect();
         let mut phones = Phones::default();
-        read.iter().for_each(|phone| phones.push(phone));
+        read.iter().for_each(|phone| phones.push(PackedPhone::from(phone)));
         for (row, phone) in (0..).zip(&read) {
             let expected = match phone {
                 Phone::Missing => KnownPhone::Missing,

@@ -12,6 +12,8 @@ use serde::Serialize;
 use crate::backup;
 use crate::connect::{self, Scheme, Side};
 use crate::error::{Error, Result};
+use crate::evolve::Pending;
+use crate::plan::TableName;
 use crate::settings::Settings;
 
 /// What a finding means for the run.
@@ -51,12 +53,17 @@ impl Finding {
 }
 
 /// What the run will need.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Needs {
     /// Bytes that it will write at least, if that can be estimated; see [`rows_of_v1`].
     pub bytes: Option<u64>,
     /// How old the newest verified backup of V2 may be; `None` = none is asked for.
     pub backup: Option<Duration>,
+    /// Postgres: the tables that a bulk load is to fill, if one is allowed.
+    pub bulk_into: Vec<TableName>,
+    /// Evolutions that are about to be applied, for the privileges which these and their records need. `None` where there
+    /// are none to be applied: what a migration needs is checked with its definitions.
+    pub evolutions: Option<Vec<Pending>>,
 }
 
 /// A run writes rows, their indexes, ledger lines and the server's journal of all these: what is free should be this many

@@ -64,7 +64,7 @@ impl Later {
     fn pretended(&self, entity: usize, key: &str, hash: u128) -> Option<Known> {
         let pretended = self.pretended[entity].lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = *pretended.get(&xxh3_64(key.as_bytes()))?;
-        Some(Known { outcome, source_hash: !hash })
+        Some(Known { outcome, source_hash: !hash, claims: None, joined: None })
     }
 }
 

@@ -76,6 +76,11 @@ impl Levels {
         Ok(Self { of, count: count as usize })
     }
 
+    /// Whether rows of the entity refer to others of it, so that there may be more than one level.
+    pub fn are_needed(entity: &Entity, index: usize) -> bool {
+        !own_references(entity, index).is_empty()
+    }
+
     /// How many passes there are.
     pub fn count(&self) -> usize {
         self.count

@@ -4,8 +4,10 @@
 //! hash pool at once, long before the chunk is written. Writers take chunks in order, wait until everything the chunk
 //! may depend on is in V2, convert, and commit. Nothing is remembered between runs but what stands in V2's ledger.
 
+mod contact;
 mod duplicates;
 mod gate;
+mod identify;
 mod lag;
 mod later;
 mod levels;
@@ -13,6 +15,7 @@ mod options;
 mod pace;
 mod prepare;
 mod read;
+mod since;
 mod summary;
 mod survey;
 mod work;
@@ -229,7 +232,8 @@ impl Prepared {
         let lookups = prepare::lookups(control, plan, target.place()).await?;
         let references = prepare::references(control, plan).await?;
         job.observer.step("taking the census: who is who");
-        let surveyed = survey::take(snapshot, control, plan, &ids, settings, target.place()).await?;
+        let in_v2 = survey::InV2 { ids: &ids, ledger_lines: &ledger_lines, edited: &edited_definitions };
+        let surveyed = survey::take(job, snapshot, control, in_v2).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
         let mut levels = Vec::new();
         for &index in selected {
@@ -301,7 +305,7 @@ async fn carry(
         pace,
         levels,
     } = prepared;
-    let survey::Surveyed { census, row_counts, joining_passwords, phones } = surveyed;
+    let survey::Surveyed { census, row_counts, seen, joining_passwords, phones } = surveyed;
     let mut passwords = None;
     let mut goal = goal;
     let sinks = match &mut goal {
@@ -312,6 +316,7 @@ async fn carry(
             for of in plan.entities.iter().filter(|of| new_entities.iter().any(|new| new.name == *of.name)) {
                 keep_definition(&mut *control, of).await?;
             }
+            prepare::forget_old_claims(&mut *control, plan).await?;
             failpoint::reach("run.entities")?;
             control.keep_structure(&job.selected(), job.options.accept_changes).await?;
             if job.makes_passwords() {
@@ -357,8 +362,8 @@ async fn carry(
     });
 
     let (sender, workers) = work::start(shared.clone(), sinks);
-    let read =
-        read::all(&shared, job, snapshot, &mut *control, (&ledger_lines, &row_counts, &levels), sender).await;
+    let known = read::Known { ledger_lines: &ledger_lines, row_counts: &row_counts, levels: &levels, seen };
+    let read = read::all(&shared, job, snapshot, &mut *control, known, sender).await;
     if read.is_err() {
         shared.gate.fail();
     }

@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::ids::{IdMaker, common_prefix};
 use crate::migrator::{EntityIds, Lookups, MigratedKeys, References};
 use crate::password::{self, HashPool};
-use crate::plan::{Entity, Fill, KeyKind, Plan, Scope};
+use crate::plan::{Accounts, Entity, Fill, KeyKind, Plan, Scope};
 use crate::settings::{PasswordMode, Settings, did_you_mean};
 use crate::source::Snapshot;
-use crate::target::{Control, NewEntity, definition_fact};
+use crate::target::{CLAIMS_FACT, Control, NewEntity, definition_fact};
 
 /// V2's facts about generated passwords.
 const PASSWORD_KEY: &str = "password_key";
@@ -142,6 +142,26 @@ pub async fn require_dependencies(
         }
     }
     Ok(())
+}
+
+/// By which rules claims are made: another version of this program may normalise otherwise.
+fn claims_rules(accounts: &Accounts) -> String {
+    format!("{} {}", env!("CARGO_PKG_VERSION"), accounts.phone_region)
+}
+
+/// Whether the claims in the ledger were made by the rules of today.
+pub async fn has_claims_of_today(control: &mut dyn Control, accounts: &Accounts) -> Result<bool> {
+    Ok(control.fact(CLAIMS_FACT).await?.is_some_and(|rules| rules == claims_rules(accounts)))
+}
+
+/// Forgets claims that were made by other rules.
+pub async fn forget_old_claims(control: &mut dyn Control, plan: &Plan) -> Result<()> {
+    match &plan.accounts {
+        Some(accounts) if !has_claims_of_today(control, accounts).await? => {
+            control.forget_claims(&claims_rules(accounts)).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a V2 whose tables have changed since the entities were first written.

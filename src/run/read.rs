@@ -3,10 +3,11 @@
 use std::sync::PoisonError;
 
 use tokio::sync::mpsc::Sender;
-use xxhash_rust::xxh3::xxh3_128;
 
+use super::identify::{Ask, Fate, Identified, Identify};
 use super::later;
 use super::levels::Levels;
+use super::since::{Changes, Seen};
 use super::summary::Found;
 use super::{Job, Shared, broken};
 use crate::census::{self, Census, Founder, Outcome as Decided};
@@ -15,7 +16,7 @@ use crate::failpoint;
 use crate::ledger::{Beside, Gone, Outcome};
 use crate::password::{self, Batch as Passwords};
 use crate::row::Rows;
-use crate::source::{Snapshot, compare_keys};
+use crate::source::Snapshot;
 use crate::target::Control;
 
 /// Rows that were read and are not converted yet.
@@ -53,16 +54,28 @@ impl Chunk {
     }
 }
 
+/// What is known of each entity before it is read.
+pub(super) struct Known<'k> {
+    /// Number of lines in the ledger, by entity.
+    pub ledger_lines: &'k [u64],
+    /// Number of rows, by entity, where it was counted on the way.
+    pub row_counts: &'k [Option<u64>],
+    /// Of the selected entities, in their order.
+    pub levels: &'k [Levels],
+    /// By entity, where all of it was read already.
+    pub seen: Vec<Option<Seen>>,
+}
+
 /// Reads all selected entities, one after the other.
 pub(super) async fn all(
     shared: &Shared,
     job: &Job<'_>,
     snapshot: &mut Snapshot,
     control: &mut dyn Control,
-    (ledger_lines, row_counts, levels): (&[u64], &[Option<u64>], &[Levels]),
+    mut known: Known<'_>,
     sender: Sender<Chunk>,
 ) -> Result<()> {
-    let passes = job.selected.iter().zip(levels);
+    let passes = job.selected.iter().zip(known.levels);
     let passes =
         passes.flat_map(|(&entity, levels)| (0..levels.count()).map(move |pass| (entity, levels, pass)));
     let passes: Vec<_> = passes.collect();
@@ -70,52 +83,67 @@ pub(super) async fn all(
     let mut begun = None;
     for (position, (entity, levels, pass)) in passes.iter().copied().enumerate() {
         let definition = &shared.plan.entities[entity];
+        let source = &definition.source;
         let filter = job.filter(definition);
         if pass == 0 {
-            let rows = match (filter, row_counts[entity]) {
+            let rows = match (filter, known.row_counts[entity]) {
                 (None, Some(rows)) => rows,
-                _ => snapshot.count(&definition.source, filter).await?,
+                _ => snapshot.count(source, filter).await?,
             };
             shared.observer.entity(&definition.name, rows);
             found = Found::default();
         }
-        let beside = match ledger_lines[entity] {
-            0 => None,
-            _ => {
-                let source = &definition.source;
-                let lines = control.ledger(&definition.name, source.key_kind).await?;
-                failpoint::reach("read.ledger")?;
-                Some(Beside::open(lines, source.key_kind).await?)
-            }
-        };
         let mut reader = Reader {
             shared,
             sender: &sender,
             entity,
-            retry_rejected: job.options.retry_rejected,
-            compare: job.compares,
+            ask: Ask {
+                retry_rejected: job.options.retry_rejected,
+                compare: job.compares,
+                edited: shared.edited_definitions[entity],
+                later: definition.is_completed_later(),
+            },
             pass: (levels, pass),
             read: 0,
-            chunk: Chunk::new(entity, 2 * position, definition.source.columns.len()),
-            deferred: Chunk::new(entity, 2 * position + 1, definition.source.columns.len()),
-            changed: Chunk::new(entity, 2 * position, definition.source.columns.len()),
-            last_key: None,
+            chunk: Chunk::new(entity, 2 * position, source.columns.len()),
+            deferred: Chunk::new(entity, 2 * position + 1, source.columns.len()),
+            changed: Chunk::new(entity, 2 * position, source.columns.len()),
             cursor: shared.census.as_ref().map(|census| census.cursor(entity)),
-            beside,
             // Each pass sees all lines of the ledger.
             found: Found { gone: 0, ..found },
-            gone: Gone { count: 0, keys: job.options.prune.then(Vec::new) },
         };
         let this = begun.take();
+        let was_seen = |of: &Option<Seen>| of.as_ref().is_some_and(|seen| seen.changes.is_some());
         // A run that hashes passwords takes hours, and V1's moment of sorting is nothing to it.
-        if let (None, Some(&(next, ..))) = (&shared.passwords, passes.get(position + 1)) {
+        if let (None, Some(&(next, ..))) = (&shared.passwords, passes.get(position + 1))
+            && !was_seen(&known.seen[next])
+        {
             let next = &shared.plan.entities[next];
             begun = snapshot.begin_ahead(&shared.settings, &next.source, None, job.filter(next)).await;
         }
-        let take = async |line: &[u8]| reader.take(line).await;
-        snapshot.read_begun(this, &definition.source, None, filter, take).await?;
+        let gone = match known.seen[entity].take().filter(|_| pass == 0) {
+            Some(Seen { found, gone, changes: Some(changes), .. }) => {
+                reader.take_changes(found, &changes).await?;
+                gone
+            }
+            _ => {
+                let beside = match known.ledger_lines[entity] {
+                    0 => None,
+                    _ => {
+                        let lines = control.ledger(&definition.name, source.key_kind).await?;
+                        failpoint::reach("read.ledger")?;
+                        Some(Beside::open(lines, source.key_kind).await?)
+                    }
+                };
+                let mut identify = Identify::new(definition, beside, job.options.prune);
+                let take = async |line: &[u8]| reader.take(line, &mut identify).await;
+                snapshot.read_begun(this, source, None, filter, take).await?;
+                reader.send_rest().await?;
+                identify.finish().await?
+            }
+        };
         // What a filter leaves out is not gone.
-        found = reader.finish(filter.is_none()).await?;
+        found = reader.finish(gone, filter.is_none())?;
         if shared.stop.asked() {
             break;
         }
@@ -128,9 +156,7 @@ struct Reader<'r> {
     shared: &'r Shared,
     sender: &'r Sender<Chunk>,
     entity: usize,
-    retry_rejected: bool,
-    /// Nothing is written: what is in V2 is to be compared with what V1's rows become.
-    compare: bool,
+    ask: Ask,
     /// Which of the rows are taken now.
     pass: (&'r Levels, usize),
     /// Rows of V1 so far, taken or not.
@@ -140,106 +166,60 @@ struct Reader<'r> {
     deferred: Chunk,
     /// Rows that are in V2 and that V1 has changed since.
     changed: Chunk,
-    last_key: Option<String>,
     cursor: Option<census::Cursor<&'r Census>>,
-    beside: Option<Beside<'r>>,
     found: Found,
-    gone: Gone,
 }
 
 impl Reader<'_> {
     /// Takes one line of COPY text; `false` when the user asked to stop.
-    async fn take(&mut self, line: &[u8]) -> Result<bool> {
-        failpoint::reach("read.row")?;
-        let entity = &self.shared.plan.entities[self.entity];
+    async fn take(&mut self, line: &[u8], identify: &mut Identify<'_>) -> Result<bool> {
         if !self.chunk.rows.push(line) {
             return Err(broken("V1 sent a row with another number of columns"));
         }
-        let number = self.chunk.rows.len() - 1;
-        let row = self.chunk.rows.row(number);
-        let Some(key) = row.text(entity.source.key_index) else {
-            return Err(Error::failed(format!(
-                "{}: a row of V1 has no key ({} is null)",
-                entity.name, entity.source.key
-            ))
-            .help("choose a key column that is unique and not null, or leave such rows out in the query"));
-        };
-        if !row.is_text(entity.source.key_index) {
-            return Err(Error::failed(format!(
-                "{}: a row of V1 has a key ({}) with bytes that are not valid UTF-8",
-                entity.name, entity.source.key
-            ))
-            .help("repair such keys in V1, or leave such rows out in the query"));
-        }
-        let key = key.into_owned();
-        let hash = xxh3_128(row.line());
-        // Without this check a key that is not unique would silently lose rows.
-        if let Some(last) = &self.last_key
-            && compare_keys(entity.source.key_kind, last, &key).is_ge()
-        {
-            return Err(Error::failed(format!(
-                "{}: the key {} is not unique: {key:?} came twice, or out of order",
-                entity.name, entity.source.key
-            ))
-            .help(
-                "choose a key column that is unique and not null, or make the query return each row once",
-            ));
-        }
-        let known = match &mut self.beside {
-            Some(beside) => beside.find(&key, &mut self.gone).await?,
-            None => None,
-        };
-        failpoint::reach("read.beside")?;
+        let row = identify.next(&self.chunk.rows.row(self.chunk.rows.len() - 1)).await?;
         let (levels, pass) = self.pass;
         self.read += 1;
         if !levels.takes(pass, self.read - 1) {
             self.chunk.rows.pop();
-            self.last_key = Some(key);
             return Ok(true);
         }
-        self.found.rows += 1;
-        let mut update = None;
-        if let Some(known) = known {
-            let changed =
-                self.compare || known.source_hash != hash || self.shared.edited_definitions[self.entity];
-            // A rejected row that was repaired in V1 is tried again without being asked to.
-            let again =
-                !self.compare && known.outcome == Outcome::Rejected && (changed || self.retry_rejected);
-            let changed = changed && matches!(known.outcome, Outcome::Migrated | Outcome::Merged);
-            // Such rows wait until all others are in V2.
-            let later = changed && !self.compare && entity.is_completed_later();
-            if later {
-                self.shared.later.open(self.entity);
-            }
-            let completes =
-                later && known.is_incomplete(hash) && !self.shared.edited_definitions[self.entity];
-            if changed && !completes {
-                self.found.changed += 1;
-            }
-            if later && !completes {
-                self.chunk.rows.pop();
-                self.last_key = Some(key);
-                return Ok(true);
-            }
-            if changed && !completes {
-                update = Some(known.outcome);
-            } else if !again {
-                self.found.already += 1;
-                self.found.rejected += u64::from(known.outcome == Outcome::Rejected);
-                self.chunk.rows.pop();
-                self.last_key = Some(key);
-                if self.found.already.is_multiple_of(1_000) {
-                    self.shared.observer.advance(&entity.name, 1_000);
-                }
-                return Ok(true);
-            }
-            self.chunk.again |= again;
-        } else if self.compare {
-            // Whether every row has its line is the business of the counts.
+        let fate = Fate::of(&row, self.ask);
+        fate.count(&mut self.found);
+        if let Fate::Later { .. } = fate {
+            self.shared.later.open(self.entity);
+        }
+        if let Fate::Done { .. } | Fate::Later { .. } | Fate::Ignored = fate {
             self.chunk.rows.pop();
-            self.last_key = Some(key);
+            if matches!(fate, Fate::Done { .. } | Fate::Later { completes: true })
+                && self.found.already.is_multiple_of(1_000)
+            {
+                self.shared.observer.advance(&self.shared.plan.entities[self.entity].name, 1_000);
+            }
             return Ok(true);
         }
+        let Identified { key, hash, .. } = row;
+        self.place(line, key, hash, fate).await
+    }
+
+    /// Takes what was found when the entity was read for the census.
+    async fn take_changes(&mut self, found: Found, changes: &Changes) -> Result<()> {
+        self.found = found;
+        let name = &self.shared.plan.entities[self.entity].name;
+        self.shared.observer.advance(name, found.already - found.already % 1_000);
+        for (line, key, hash, fate) in changes.iter() {
+            if !self.chunk.rows.push(line) {
+                return Err(broken("a row that was kept has another number of columns"));
+            }
+            if !self.place(line, key.to_owned(), hash, fate).await? {
+                break;
+            }
+        }
+        self.send_rest().await
+    }
+
+    /// Puts the row, which is the last one of `chunk`, where it belongs, and sends what is full.
+    async fn place(&mut self, line: &[u8], key: String, hash: u128, fate: Fate) -> Result<bool> {
+        let entity = &self.shared.plan.entities[self.entity];
         let decision = match entity.account {
             Some(_) => match self.cursor.as_mut().and_then(|cursor| cursor.next(&key)) {
                 Some(decision) => Some(decision),
@@ -247,8 +227,8 @@ impl Reader<'_> {
             },
             None => None,
         };
-        self.last_key = Some(key.clone());
-        if let Some(outcome) = update {
+        let again = fate == Fate::Again;
+        if let Fate::Changed(outcome) = fate {
             self.changed.rows.push(line);
             self.changed.known.push(outcome);
             self.changed.completes.push(false);
@@ -264,11 +244,12 @@ impl Reader<'_> {
         }
         if self.waits_for_its_own_entity(decision) {
             self.deferred.rows.push(line);
-            self.deferred.again |= known.is_some();
+            self.deferred.again |= again;
             self.chunk.rows.pop();
             add(&mut self.deferred, key, hash, decision);
             return Ok(true);
         }
+        self.chunk.again |= again;
         add(&mut self.chunk, key, hash, decision);
         if self.is_full(&self.chunk) {
             let next = Chunk::new(self.entity, self.chunk.phase, entity.source.columns.len());
@@ -294,7 +275,8 @@ impl Reader<'_> {
         }
     }
 
-    async fn finish(mut self, count_gone: bool) -> Result<Found> {
+    /// Sends what is left, and closes the phases of this pass.
+    async fn send_rest(&mut self) -> Result<()> {
         let (entity, phase) = (self.entity, self.chunk.phase);
         let stopped = self.shared.stop.asked();
         let width = self.shared.plan.entities[entity].source.columns.len();
@@ -310,12 +292,14 @@ impl Reader<'_> {
             self.send(deferred).await?;
         }
         self.shared.gate.close(phase + 1);
-        if let Some(beside) = self.beside.take() {
-            beside.finish(&mut self.gone).await?;
-        }
-        if count_gone && !stopped {
-            self.found.gone = self.gone.count;
-            let keys = self.gone.keys.take().unwrap_or_default();
+        Ok(())
+    }
+
+    fn finish(mut self, gone: Gone, count_gone: bool) -> Result<Found> {
+        let entity = self.entity;
+        if count_gone && !self.shared.stop.asked() {
+            self.found.gone = gone.count;
+            let keys = gone.keys.unwrap_or_default();
             self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner)[entity] = keys;
         }
         failpoint::reach("read.entity")?;

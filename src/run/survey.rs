@@ -6,19 +6,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::broken;
-use crate::census::{Census, Contact, EmailClaim, Existing, Outcome, People, PhoneClaim, Rules, Survey};
+use super::contact::{ContactColumns, InOrder, Normalised};
+use super::identify::Ask;
+use super::levels::Levels;
+use super::since::{Met, Reading, Seen, Since};
+use super::{Job, prepare};
+use crate::census::{Census, CloseLook, Contact, Existing, Outcome, People, Rules, Survey};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::identity::{email, phone};
 use crate::migrator::{EntityIds, Phones};
-use crate::plan::{AccountSpec, Accounts, Entity, NameColumns, Plan};
-use crate::row::{Row, Rows};
-use crate::settings::{PasswordMode, Settings};
-use crate::source::{Snapshot, compare_keys};
+use crate::plan::Accounts;
+use crate::settings::PasswordMode;
+use crate::source::{Ahead, Snapshot, compare_keys};
 use crate::target::Control;
 
 /// What the survey found.
@@ -28,6 +29,8 @@ pub(super) struct Surveyed {
     pub census: Option<Census>,
     /// Each entity's number of rows, where it was counted on the way.
     pub row_counts: Vec<Option<u64>>,
+    /// By entity: what was found in it, if all of it was read already.
+    pub seen: Vec<Option<Seen>>,
     /// With `passwords = keep`, by account: V1's password hash of a row that joins the account, for a founder who has
     /// none of their own.
     pub joining_passwords: HashMap<u32, String>,
@@ -35,96 +38,72 @@ pub(super) struct Surveyed {
     pub phones: Phones,
 }
 
+/// What V2 knows already.
+pub(super) struct InV2<'a> {
+    /// How ids are made, by entity.
+    pub ids: &'a [EntityIds],
+    /// Number of lines in the ledger, by entity.
+    pub ledger_lines: &'a [u64],
+    /// Whether the definition is not what it was, by entity.
+    pub edited: &'a [bool],
+}
+
 /// Takes the census.
 pub(super) async fn take(
+    job: &Job<'_>,
     snapshot: &mut Snapshot,
     control: &mut dyn Control,
-    plan: &Plan,
-    ids: &[EntityIds],
-    settings: &Arc<Settings>,
-    place: &str,
+    in_v2: InV2<'_>,
 ) -> Result<Surveyed> {
-    let mut surveyed = Surveyed { row_counts: vec![None; plan.entities.len()], ..Surveyed::default() };
-    let Some(accounts) = &plan.accounts else { return Ok(surveyed) };
-    let keep = settings.passwords == PasswordMode::Keep;
+    let entities = &job.plan.entities;
+    let mut surveyed = Surveyed { row_counts: vec![None; entities.len()], ..Surveyed::default() };
+    surveyed.seen.resize_with(entities.len(), || None);
+    let Some(accounts) = &job.plan.accounts else { return Ok(surveyed) };
     let rules = Rules::new(accounts)?;
-    let region = rules.phone_region.clone();
-    let existing = existing(control, accounts, settings.into_existing, place).await?;
-    let people = plan.entities.iter().zip(ids);
+    let people = entities.iter().zip(in_v2.ids);
     let people =
         people.map(|(entity, ids)| People { name: entity.name.clone(), ids: ids.maker.clone() }).collect();
+    let trust_claims = prepare::has_claims_of_today(control, accounts).await?;
+    let mut begun = Ways { job, in_v2, accounts, trust_claims, next: 0, begun: VecDeque::new() };
+    begun.begin(snapshot).await?;
+    let existing = existing(control, accounts, job.settings.into_existing, job.target.place()).await?;
     let mut survey = Survey::new(rules, people, existing);
-    let with_account = |index: usize| {
-        let spec = plan.entities.get(index)?.account.as_ref()?;
-        Some(Arc::new(ContactColumns::new(&plan.entities[index], spec)))
-    };
-    let mut begun = None;
-    for (index, entity) in plan.entities.iter().enumerate() {
-        let Some(contact) = with_account(index) else { continue };
-        let mut people = InOrder::new(contact.clone(), region.clone());
-        let names = contact.names();
-        let mut joined = HashMap::new();
-        control
-            .joined_accounts(&entity.name, &mut |key, account| {
-                joined.extend(crate::ids::parse(account).map(|id| (key.to_owned(), id)));
-            })
-            .await?;
-        let this = begun.take();
-        if let Some((next, contact)) =
-            (index + 1..plan.entities.len()).find_map(|next| Some((next, with_account(next)?)))
-        {
-            let source = &plan.entities[next].source;
-            begun = snapshot.begin_ahead(settings, source, Some(&contact.names()), None).await;
-        }
-        snapshot
-            .read_begun(this, &entity.source, Some(&names), None, async |line| {
-                failpoint::reach("census.row")?;
-                people
-                    .take(line, |person| add(&mut survey, &mut surveyed.phones, index, &person, &joined))
-                    .await?;
-                Ok(true)
-            })
-            .await?;
-        let rows =
-            people.finish(|person| add(&mut survey, &mut surveyed.phones, index, &person, &joined)).await?;
-        surveyed.row_counts[index] = Some(rows);
+    while let Some((index, way)) = begun.take(snapshot).await? {
+        let mut met = |met: Met| {
+            surveyed.phones.push(met.person.phone);
+            survey.push(index, &met.contact());
+        };
+        let ahead = match way {
+            Way::Once(mut since) => {
+                while let Some(portion) = since.next().await {
+                    for person in portion {
+                        failpoint::reach("census.row")?;
+                        met(person);
+                    }
+                }
+                surveyed.seen[index] = since.finish().await?;
+                None
+            }
+            Way::Narrow(ahead) => ahead,
+        };
+        surveyed.row_counts[index] = Some(match &surveyed.seen[index] {
+            Some(seen) => seen.found.rows,
+            None => narrow(job, index, snapshot, control, ahead, met).await?,
+        });
     }
     let mut close_look = survey.clashes();
-    let mut stored = Vec::new();
-    if !close_look.is_empty() {
-        for (index, entity) in plan.entities.iter().enumerate() {
-            let Some(spec) = &entity.account else { continue };
-            if close_look.is_done_with(index) {
-                continue;
-            }
-            let contact = ContactColumns::new(entity, spec);
-            let wanted = close_look.wanted(index);
-            let mut people = Vec::new();
-            snapshot
-                .scan(&entity.source, &contact.names(), async |line| {
-                    let row = contact.parse(line)?;
-                    let row = row.row(0);
-                    let key = row.text(0).ok_or_else(|| null_key(&entity.name, &entity.source.key))?;
-                    if wanted.has(&key) {
-                        let text = |column| contact.text(&row, column).map(std::borrow::Cow::into_owned);
-                        let password = text(contact.password).filter(|_| keep);
-                        people.push((key.into_owned(), text(contact.email), contact.name(&row), password));
-                    }
-                    Ok(true)
-                })
-                .await?;
-            people.sort_unstable_by(|(a, ..), (b, ..)| compare_keys(entity.source.key_kind, a, b));
-            for (key, email, name, password) in people {
-                close_look.push(index, &key, email.as_deref(), &name);
-                stored.extend(password.map(|password| (index, key, password)));
-            }
+    let mut passwords = Vec::new();
+    for (index, entity) in entities.iter().enumerate() {
+        if entity.account.is_some() && !close_look.is_done_with(index) {
+            let seen = surveyed.seen[index].as_ref();
+            passwords.extend(look_closely(job, index, snapshot, control, &mut close_look, seen).await?);
         }
     }
     failpoint::reach("census.read")?;
     let census = close_look.decide()?;
-    for of in stored.chunk_by(|(a, ..), (b, ..)| a == b) {
-        let mut cursor = census.cursor(of[0].0);
-        for (_, key, password) in of {
+    for of in passwords.chunk_by(|a, b| a.entity == b.entity) {
+        let mut cursor = census.cursor(of[0].entity);
+        for Stored { key, password, .. } in of {
             if let Some(Outcome::Account(account)) = cursor.next(key).map(|decision| decision.outcome)
                 && account.is_merged()
             {
@@ -136,153 +115,197 @@ pub(super) async fn take(
     Ok(surveyed)
 }
 
-fn null_key(entity: &str, key: &str) -> Error {
-    Error::failed(format!("{entity}: a row of V1 has no key ({key} is null)"))
-        .help("choose a key column that is unique and not null, or leave such rows out in the query")
+/// How an entity is read.
+enum Way {
+    /// All columns, beside the ledger, so that nothing need be read again.
+    Once(Since),
+    /// The few columns that the census needs, perhaps by a connection that has begun to.
+    Narrow(Option<Ahead>),
 }
 
-/// Contact details of one row, normalised.
-struct Normalised {
-    key: String,
-    email: email::Email,
-    phone: phone::Phone,
-    has_account: bool,
+/// Entities that are read at the same time.
+const AT_A_TIME: usize = 2;
+
+/// Begins to read entities before their turn comes.
+struct Ways<'j> {
+    job: &'j Job<'j>,
+    in_v2: InV2<'j>,
+    accounts: &'j Accounts,
+    trust_claims: bool,
+    /// The first entity that was not begun.
+    next: usize,
+    begun: VecDeque<(usize, Way)>,
 }
 
-/// `joined`: accounts of rows that joined one before, by key.
-fn add(
-    survey: &mut Survey,
-    phones: &mut Phones,
-    entity: usize,
-    person: &Normalised,
-    joined: &HashMap<String, Uuid>,
-) {
-    phones.push(&person.phone);
-    survey.push(
-        entity,
-        &Contact {
-            key: &person.key,
-            email: EmailClaim::from(&person.email),
-            phone: PhoneClaim::from(&person.phone),
-            has_account: person.has_account,
-            account: joined.get(&person.key).copied(),
-        },
-    );
-}
-
-/// Rows that one task normalises. Enough that handing them over costs nothing.
-const PORTION: usize = 1_000;
-
-/// Portions under way: as many as there are cores to use, and one that is being filled.
-const UNDER_WAY: usize = 4;
-
-/// Normalises rows on all cores and hands them on in the order they came.
-struct InOrder {
-    contact: Arc<ContactColumns>,
-    region: String,
-    filling: Rows,
-    under_way: VecDeque<JoinHandle<Result<Vec<Normalised>>>>,
-    rows: u64,
-}
-
-impl InOrder {
-    fn new(contact: Arc<ContactColumns>, region: String) -> Self {
-        let filling = Rows::new(contact.names.len());
-        Self { contact, region, filling, under_way: VecDeque::new(), rows: 0 }
+impl Ways<'_> {
+    /// The next entity with accounts.
+    async fn take(&mut self, snapshot: &mut Snapshot) -> Result<Option<(usize, Way)>> {
+        self.begin(snapshot).await?;
+        Ok(self.begun.pop_front())
     }
 
-    async fn take(&mut self, line: &[u8], each: impl FnMut(Normalised)) -> Result<()> {
-        if !self.filling.push(line) {
-            return Err(broken("V1 sent a row with another number of columns"));
-        }
-        self.rows += 1;
-        if self.filling.len() >= PORTION { self.start(UNDER_WAY, each).await } else { Ok(()) }
-    }
-
-    /// Hands on what is left; returns the number of rows.
-    async fn finish(mut self, each: impl FnMut(Normalised)) -> Result<u64> {
-        self.start(0, each).await?;
-        Ok(self.rows)
-    }
-
-    /// Starts the portion that was filled, and waits until no more than `most` are under way.
-    async fn start(&mut self, most: usize, mut each: impl FnMut(Normalised)) -> Result<()> {
-        let portion = std::mem::replace(&mut self.filling, Rows::new(self.contact.names.len()));
-        let (contact, region) = (self.contact.clone(), self.region.clone());
-        self.under_way.push_back(tokio::task::spawn_blocking(move || contact.normalise(&portion, &region)));
-        while self.under_way.len() > most {
-            let Some(first) = self.under_way.pop_front() else { break };
-            first.await.map_err(|_| broken("normalising panicked"))??.into_iter().for_each(&mut each);
+    async fn begin(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let plan = &self.job.plan;
+        while self.begun.len() < AT_A_TIME && self.next < plan.entities.len() {
+            let index = self.next;
+            self.next += 1;
+            let entity = &plan.entities[index];
+            let Some(spec) = &entity.account else { continue };
+            let settings = &self.job.settings;
+            if !self.can_be_read_once(index) {
+                let contact = ContactColumns::alone(entity, spec);
+                // The snapshot's own connection reads whatever comes first.
+                let ahead = match self.begun.is_empty() {
+                    true => None,
+                    false => {
+                        snapshot.begin_ahead(settings, &entity.source, Some(&contact.names()), None).await
+                    }
+                };
+                self.begun.push_back((index, Way::Narrow(ahead)));
+                continue;
+            }
+            let Some(ahead) = snapshot.begin_ahead(settings, &entity.source, None, None).await else {
+                self.begun.push_back((index, Way::Narrow(None)));
+                continue;
+            };
+            let options = &self.job.options;
+            let reading = Reading {
+                plan: plan.clone(),
+                entity: index,
+                contact: ContactColumns::among_all(entity, spec),
+                region: self.accounts.phone_region.clone(),
+                ask: Ask {
+                    retry_rejected: options.retry_rejected,
+                    compare: false,
+                    edited: false,
+                    later: false,
+                },
+                trust_claims: self.trust_claims,
+                keep_gone: options.prune,
+            };
+            let since = reading.start(ahead, self.job.target.control().await?);
+            self.begun.push_back((index, Way::Once(since)));
         }
         Ok(())
     }
+
+    /// Whether one pass over the entity can tell everything: V2 has it already, and nothing stands in the way of looking
+    /// at each of its rows once.
+    fn can_be_read_once(&self, index: usize) -> bool {
+        let entity = &self.job.plan.entities[index];
+        self.job.selected.contains(&index)
+            && !self.job.compares
+            && self.job.filter(entity).is_none()
+            && self.in_v2.ledger_lines[index] > 0
+            && !self.in_v2.edited[index]
+            && !Levels::are_needed(entity, index)
+            && !entity.is_completed_later()
+    }
 }
 
-/// The few columns that the census reads, by their position in the narrowed query.
-struct ContactColumns {
-    entity: Arc<str>,
-    names: Vec<String>,
-    email: Option<usize>,
-    phone: Option<usize>,
-    when: Option<usize>,
-    password: Option<usize>,
-    name: Vec<usize>,
+impl Met {
+    fn contact(&self) -> Contact<'_> {
+        Contact {
+            key: &self.person.key,
+            claims: self.person.claims,
+            has_account: self.person.has_account,
+            account: self.joined,
+            closed: self.closed,
+        }
+    }
 }
 
-impl ContactColumns {
-    fn new(entity: &Entity, spec: &AccountSpec) -> Self {
-        let source = &entity.source;
-        let mut names = vec![source.key.clone()];
-        let mut add = |column: usize| {
-            names.push(source.columns[column].name.clone());
-            names.len() - 1
-        };
-        let email = spec.email.map(&mut add);
-        let phone = spec.phone.map(&mut add);
-        let when = spec.when.map(&mut add);
-        let password = spec.password.map(&mut add);
-        let name = match &spec.name {
-            NameColumns::Full(column) => vec![add(*column)],
-            NameColumns::Parts { first, middle, last } => {
-                [Some(*first), *middle, Some(*last)].into_iter().flatten().map(&mut add).collect()
+/// Reads the few columns that the census needs of all rows; returns their number.
+async fn narrow(
+    job: &Job<'_>,
+    index: usize,
+    snapshot: &mut Snapshot,
+    control: &mut dyn Control,
+    ahead: Option<Ahead>,
+    mut met: impl FnMut(Met),
+) -> Result<u64> {
+    let entity = &job.plan.entities[index];
+    let (Some(spec), Some(accounts)) = (&entity.account, &job.plan.accounts) else { return Ok(0) };
+    let contact = Arc::new(ContactColumns::alone(entity, spec));
+    let mut joined: HashMap<String, Uuid> = HashMap::new();
+    control
+        .joined_accounts(&entity.name, &mut |key, account| {
+            joined.extend(crate::ids::parse(account).map(|id| (key.to_owned(), id)));
+        })
+        .await?;
+    let mut each = |person: Normalised| {
+        let joined = joined.get(&person.key).copied();
+        met(Met { person, joined, closed: false });
+    };
+    let mut people = InOrder::new(contact.clone(), accounts.phone_region.clone());
+    snapshot
+        .read_begun(ahead, &entity.source, Some(&contact.names()), None, async |line| {
+            failpoint::reach("census.row")?;
+            people.take(line, &mut each).await?;
+            Ok(true)
+        })
+        .await?;
+    people.finish(each).await
+}
+
+/// V1's password hash of a row that shares an email.
+struct Stored {
+    entity: usize,
+    key: String,
+    password: String,
+}
+
+/// For so many rows V1 is asked for by their keys; for more it is cheaper to read all.
+const MOST_BY_KEY: usize = 10_000;
+
+/// Reads email and name of an entity's rows in clashes.
+async fn look_closely(
+    job: &Job<'_>,
+    index: usize,
+    snapshot: &mut Snapshot,
+    control: &mut dyn Control,
+    close_look: &mut CloseLook,
+    seen: Option<&Seen>,
+) -> Result<Vec<Stored>> {
+    let entity = &job.plan.entities[index];
+    let Some(spec) = &entity.account else { return Ok(Vec::new()) };
+    let keep = job.settings.passwords == PasswordMode::Keep;
+    let contact = ContactColumns::alone(entity, spec);
+    let wanted = close_look.wanted(index);
+    let mut keys = None;
+    if let Some(seen) = seen.filter(|_| wanted.len() <= MOST_BY_KEY) {
+        // The census has but a hash of each key; whoever is not open is in the ledger.
+        let mut of_wanted: Vec<String> = seen.open.iter().filter(|key| wanted.has(key)).cloned().collect();
+        control
+            .migrated_keys(&entity.name, &mut |key| {
+                if wanted.has(key) {
+                    of_wanted.push(key.to_owned());
+                }
+            })
+            .await?;
+        keys = Some(of_wanted);
+    }
+    let mut people = Vec::new();
+    snapshot
+        .scan(&entity.source, &contact.names(), keys.as_deref(), async |line| {
+            let row = contact.parse(line)?;
+            let row = row.row(0);
+            let key = contact.key(&row)?;
+            if wanted.has(&key) {
+                let email = contact.email(&row).map(std::borrow::Cow::into_owned);
+                let password = contact.password(&row).filter(|_| keep).map(std::borrow::Cow::into_owned);
+                people.push((key.into_owned(), email, contact.name(&row), password));
             }
-        };
-        Self { entity: entity.name.clone(), names, email, phone, when, password, name }
+            Ok(true)
+        })
+        .await?;
+    people.sort_unstable_by(|(a, ..), (b, ..)| compare_keys(entity.source.key_kind, a, b));
+    let mut stored = Vec::new();
+    for (key, email, name, password) in people {
+        close_look.push(index, &key, email.as_deref(), &name);
+        stored.extend(password.map(|password| Stored { entity: index, key, password }));
     }
-
-    fn names(&self) -> Vec<&str> {
-        self.names.iter().map(String::as_str).collect()
-    }
-
-    fn normalise(&self, rows: &Rows, region: &str) -> Result<Vec<Normalised>> {
-        let of = |row: Row<'_>| {
-            let key = row.text(0).ok_or_else(|| null_key(&self.entity, &self.names[0]))?.into_owned();
-            let email =
-                self.text(&row, self.email).map_or(email::Email::Missing, |text| email::normalise(&text));
-            let phone = self.text(&row, self.phone);
-            let phone = phone.map_or(phone::Phone::Missing, |text| phone::normalise(&text, region));
-            Ok(Normalised { key, email, phone, has_account: self.has_account(&row) })
-        };
-        (0..rows.len()).map(|number| of(rows.row(number))).collect()
-    }
-
-    fn parse(&self, line: &[u8]) -> Result<Rows> {
-        let mut rows = Rows::new(self.names.len());
-        if rows.push(line) { Ok(rows) } else { Err(broken("V1 sent a row with another number of columns")) }
-    }
-
-    fn text<'r>(&self, row: &Row<'r>, column: Option<usize>) -> Option<std::borrow::Cow<'r, str>> {
-        // What is no text identifies nobody: such a row will be rejected.
-        column.filter(|&column| row.is_text(column)).and_then(|column| row.filled(column))
-    }
-
-    fn has_account(&self, row: &Row<'_>) -> bool {
-        self.when.is_none_or(|column| row.filled(column).is_some())
-    }
-
-    fn name(&self, row: &Row<'_>) -> String {
-        self.name.iter().filter_map(|&column| self.text(row, Some(column))).collect::<Vec<_>>().join(" ")
-    }
+    Ok(stored)
 }
 
 /// The accounts that V2 has. Those that the ledger does not name are somebody else's.

@@ -140,7 +140,7 @@ async fn write(
             Sink::Trial(_) if batch.update.is_some() => {}
             Sink::Trial(trial) => trial.commit(&mut batch).await?,
             Sink::Compare(comparer) => {
-                let differences = comparer.compare(&batch).await?;
+                let differences = comparer.compare(&mut batch).await?;
                 shared.summary.differ(&batch, differences);
             }
         }
@@ -223,7 +223,7 @@ fn convert(
     let keys = chunk.keys.into_iter().zip(chunk.hashes).zip(decisions);
     for (number, ((key, source_hash), decision)) in (0_u32..).zip(keys) {
         let row = chunk.rows.row(number as usize);
-        let mut account_id = None;
+        let (mut account_id, mut claims) = (None, None);
         // A row that is in V2 already stays what it was: the one that created its account, or not.
         let known = chunk.known.get(number as usize).copied();
         let mut merged = known == Some(Outcome::Merged);
@@ -274,6 +274,7 @@ fn convert(
                         merged = !account.creates;
                         account_id = Some(shared.plan.account_id(account.of.id));
                         let person = Person::of(&row, spec, &account, &context, &mut records.notes)?;
+                        claims = person.claims();
                         if let Some(update) = &mut update {
                             update.keeps[number as usize] = person.keeps();
                         }
@@ -298,6 +299,7 @@ fn convert(
                     outcome,
                     source_hash,
                     incomplete,
+                    claims,
                     account_id,
                     target_id,
                     reject: None,
@@ -307,8 +309,17 @@ fn convert(
                 records.take_back(number);
                 let reject = Some(reject);
                 let outcome = Outcome::Rejected;
-                let (incomplete, account_id, target_id) = (false, None, None);
-                lines.push(Line { key, outcome, source_hash, incomplete, account_id, target_id, reject });
+                let (incomplete, claims, account_id, target_id) = (false, None, None, None);
+                lines.push(Line {
+                    key,
+                    outcome,
+                    source_hash,
+                    incomplete,
+                    claims,
+                    account_id,
+                    target_id,
+                    reject,
+                });
             }
         }
     }

@@ -29,7 +29,7 @@ pub struct Ahead(Receiver<Result<Vec<Bytes>>>);
 
 impl Ahead {
     /// The first portion, if all went well so far.
-    pub(super) async fn first(&mut self) -> Option<Vec<Bytes>> {
+    pub async fn first(&mut self) -> Option<Vec<Bytes>> {
         match self.next().await {
             Ok(lines) => Some(lines),
             Err(error) => {
@@ -40,7 +40,7 @@ impl Ahead {
     }
 
     /// The next portion; an empty one after the last.
-    pub(super) async fn next(&mut self) -> Result<Vec<Bytes>> {
+    pub async fn next(&mut self) -> Result<Vec<Bytes>> {
         let gone = || Err(Error::failed("internal error: a reader of V1 has stopped without a word"));
         self.0.recv().await.unwrap_or_else(gone)
     }

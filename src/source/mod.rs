@@ -19,6 +19,7 @@ pub use self::locks::despite_locks;
 pub use crate::catalog::quote as quoted;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
+use crate::ledger::literal;
 use crate::plan::{KeyKind, Plan, Source};
 use crate::settings::Settings;
 
@@ -179,14 +180,23 @@ impl Snapshot {
         Ok(())
     }
 
-    /// As [`Self::read`], in whatever order is cheapest for V1.
+    /// As [`Self::read`], of the rows with these keys (all with `None`), in whatever order is cheapest for V1.
     pub async fn scan(
         &mut self,
         source: &Source,
         columns: &[&str],
+        keys: Option<&[String]>,
         mut each: impl AsyncFnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
-        self.read_in(Order::Any, source, Some(columns), None, &mut each).await
+        let filter = match keys {
+            None => None,
+            Some([]) => return Ok(()),
+            Some(keys) => {
+                let keys: Vec<_> = keys.iter().map(|key| literal(key)).collect();
+                Some(format!("{} in ({})", column(&source.key), keys.join(", ")))
+            }
+        };
+        self.read_in(Order::Any, source, Some(columns), filter.as_deref(), &mut each).await
     }
 
     async fn read_in(

@@ -105,6 +105,9 @@ pub trait Target: Send + Sync {
     async fn restore(&self, each: &Told<'_>) -> Result<usize>;
 }
 
+/// The fact that tells by which rules the claims in the ledger were made.
+pub const CLAIMS_FACT: &str = "claims";
+
 /// The fact that tells of which parts an entity's definition consisted when its rows came into V2.
 pub fn definition_fact(entity: &str) -> String {
     format!("definition of {entity}")
@@ -154,6 +157,10 @@ pub trait Control: Send {
 
     /// Remembers by which definition an entity's rows are in V2 now. `parts` is kept as the fact [`definition_fact`].
     async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()>;
+
+    /// Forgets what the ledger remembers of rows' claims, because they are made by other rules from now on: these, which
+    /// are kept as the fact [`CLAIMS_FACT`].
+    async fn forget_claims(&mut self, rules: &str) -> Result<()>;
 
     /// Hands on key and account of an entity's rows that joined an account which another row had created, in any order.
     async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()>;
@@ -290,8 +297,9 @@ pub trait Trial: Send {
 /// Reads V2, and tells where it is not what V1's rows become.
 #[async_trait]
 pub trait Comparer: Send {
-    /// Compares rows that the ledger says are in V2 ([`Batch::update`] is set).
-    async fn compare(&mut self, batch: &Batch) -> Result<Vec<Difference>>;
+    /// Compares rows that the ledger says are in V2 ([`Batch::update`] is set). Rows that could not be brought there any more are
+    /// rejected in `batch`.
+    async fn compare(&mut self, batch: &mut Batch) -> Result<Vec<Difference>>;
 }
 
 /// Where V2 is not what a row of V1 becomes.
@@ -303,7 +311,7 @@ pub struct Difference {
     pub key: String,
     /// The table or collection of V2.
     pub table: String,
-    /// The column or field; `None`: the record is missing.
+    /// The column, or the field with its path inside the document; `None`: the record is missing.
     pub column: Option<String>,
 }
 
@@ -354,6 +362,10 @@ pub const EDITED: &str = "edited_in_v2";
 
 /// The entry of the conflict log about changes and removals that V2 did not take: the row stays as it was.
 pub const REFUSED: &str = "change_refused";
+
+/// Why rows are not brought up to date whose account the census gives to another person today.
+pub(crate) const ACCOUNT_CHANGED: &str =
+    "V1's row belongs to another person now than the one whose account it has in V2";
 
 /// What a removal of rows that V1 no longer has did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

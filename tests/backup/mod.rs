@@ -3,6 +3,7 @@
 
 mod copy;
 mod damage;
+mod lock;
 mod mongodb;
 mod postgres;
 mod required;

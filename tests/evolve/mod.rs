@@ -7,6 +7,7 @@ mod failover;
 mod folders;
 mod postgres;
 mod postgres_examples;
+mod privileges;
 mod rules;
 
 use std::path::Path;
@@ -15,19 +16,54 @@ use mongodb::bson::{Bson, Document};
 
 use crate::support::{Database, MongoDatabase, Outcome, Project};
 
-/// An empty MongoDB, a folder for evolutions, and the program.
-pub struct Mongo {
-    pub v2: MongoDatabase,
+/// A kind of database that evolves.
+pub trait Kind {
+    /// How the names of its scripts end.
+    const ENDING: &str;
+    fn empty() -> Self;
+    fn address(&self) -> &str;
+}
+
+impl Kind for MongoDatabase {
+    const ENDING: &str = "json";
+
+    fn empty() -> Self {
+        Self::new()
+    }
+
+    fn address(&self) -> &str {
+        self.url()
+    }
+}
+
+impl Kind for Database {
+    const ENDING: &str = "sql";
+
+    fn empty() -> Self {
+        Self::v2()
+    }
+
+    fn address(&self) -> &str {
+        self.url()
+    }
+}
+
+/// A database, empty unless a test brings its own, a folder for evolutions, and the program.
+pub struct Bed<D> {
+    pub v2: D,
     pub project: Project,
 }
 
-impl Mongo {
+pub type Mongo = Bed<MongoDatabase>;
+pub type Postgres = Bed<Database>;
+
+impl<D: Kind> Bed<D> {
     pub fn new() -> Self {
-        Self::over(MongoDatabase::new())
+        Self::over(D::empty())
     }
 
-    pub fn over(v2: MongoDatabase) -> Self {
-        let project = Project::new().env("V2_DATABASE_URL", v2.url());
+    pub fn over(v2: D) -> Self {
+        let project = Project::new().env("V2_DATABASE_URL", v2.address());
         Self { v2, project }
     }
 
@@ -45,10 +81,13 @@ impl Mongo {
 
     /// Writes both scripts of an evolution.
     pub fn evolution(&self, name: &str, up: &str, down: &str) {
-        self.project.write(&format!("evolutions/{name}/up.json"), up);
-        self.project.write(&format!("evolutions/{name}/down.json"), down);
+        for (direction, script) in [("up", up), ("down", down)] {
+            self.project.write(&format!("evolutions/{name}/{direction}.{}", D::ENDING), script);
+        }
     }
+}
 
+impl Mongo {
     /// Inserts documents from an array of Extended JSON.
     pub fn seed(&self, collection: &str, documents: &str) {
         for document in documents_of(documents) {
@@ -66,36 +105,7 @@ impl Mongo {
     }
 }
 
-/// An empty Postgres, a folder for evolutions, and the program.
-pub struct Postgres {
-    pub v2: Database,
-    pub project: Project,
-}
-
 impl Postgres {
-    pub fn new() -> Self {
-        let v2 = Database::v2();
-        let project = Project::new().env("V2_DATABASE_URL", v2.url());
-        Self { v2, project }
-    }
-
-    pub fn run(&self, arguments: &[&str]) -> Outcome {
-        self.project.run(&[&["evolve"], arguments].concat())
-    }
-
-    pub fn up(&self) -> Outcome {
-        self.run(&["up", "--force"]).expect(0)
-    }
-
-    pub fn down(&self) -> Outcome {
-        self.run(&["down", "--force"]).expect(0)
-    }
-
-    pub fn evolution(&self, name: &str, up: &str, down: &str) {
-        self.project.write(&format!("evolutions/{name}/up.sql"), up);
-        self.project.write(&format!("evolutions/{name}/down.sql"), down);
-    }
-
     /// Rows as lines, values separated by bars; null is `~`.
     pub fn lines(&self, sql: &str) -> Vec<String> {
         let line = |row: Vec<Option<String>>| {

@@ -163,10 +163,10 @@ fn events_and_who_and_when() {
     let mongo = with(&["0001_a", "0002_b"]);
     mongo.project.write("evolutions/0001_a/evolution.toml", "description = \"makes a\"");
     let outcome = mongo.run(&["up", "--force", "--json", "--to", "1"]).expect(0);
-    let value = crate::mongodb::result(&outcome.stdout);
+    let value = outcome.result("evolve");
     assert_eq!((value["command"].as_str(), value["done"][0]["name"].as_str()), (Some("up"), Some("0001_a")));
     let outcome = mongo.run(&["status", "--json"]).expect(0);
-    let value = crate::mongodb::result(&outcome.stdout);
+    let value = outcome.result("evolve");
     let first = &value["evolutions"][0];
     assert_eq!((first["state"].as_str(), first["description"].as_str()), (Some("applied"), Some("makes a")));
     assert!(first["by"].as_str().unwrap().contains("process") && first["seconds"].is_number(), "{first}");

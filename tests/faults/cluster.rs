@@ -20,7 +20,12 @@ pub struct Cluster {
 impl Cluster {
     /// A new server that runs.
     pub fn start() -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same with its data below a folder.
+    pub fn below(parent: &Path) -> Self {
+        let folder = TempDir::new_in(parent).unwrap();
         give_away(folder.path());
         let cluster = Self { folder, port: free_port() };
         let data = cluster.data();

@@ -9,10 +9,10 @@ use crate::job::Job;
 use crate::support::Database;
 
 /// A file system in memory of a certain size. Mounting takes root; `None` without.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount(size: &str) -> Option<Self> {
+    pub fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "v1v2-test"])
@@ -21,11 +21,11 @@ impl SmallDisk {
         (is_root() && mounted.is_ok_and(|output| output.status.success())).then(|| Self(folder))
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn grow(&self, size: &str) {
+    pub fn grow(&self, size: &str) {
         let options = format!("remount,size={size}");
         let grown = Command::new("mount").args(["-o", &options]).arg(self.path()).status().unwrap();
         assert!(grown.success());
@@ -68,7 +68,7 @@ fn a_full_disk_of_v2_stops_the_run_and_once_there_is_space_it_goes_on() {
     assert_undisturbed(&job, "disk full");
 }
 
-fn free_bytes(path: &Path) -> usize {
+pub fn free_bytes(path: &Path) -> usize {
     let output = Command::new("df").args(["--output=avail", "-B1"]).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap()
 }

@@ -5,6 +5,7 @@
 //!
 //! `V1V2_TEST_SEEDS=N` makes the seeded tests try N seeds each instead of two.
 
+mod ahead;
 mod circles;
 mod cluster;
 mod data;
@@ -18,7 +19,7 @@ mod process;
 mod secrets;
 mod server;
 mod session;
-mod sources;
+pub mod sources;
 mod targets;
 mod terminal;
 

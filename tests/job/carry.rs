@@ -2,6 +2,7 @@
 
 use super::Job;
 use crate::support::Database;
+use crate::support::sample::ENTITIES;
 
 #[test]
 fn everybody_is_carried_over_and_accounted_for() {
@@ -9,9 +10,7 @@ fn everybody_is_carried_over_and_accounted_for() {
     let before = job.structure();
     job.migrate(&[], 0);
 
-    for (v1, entity) in
-        [("School", "schools"), ("Teacher", "teachers"), ("Parent", "parents"), ("Student", "students")]
-    {
+    for (v1, entity) in ENTITIES {
         let rows = job.v1.count(&format!("\"{v1}\""));
         assert!(rows > 0);
         let total = job.v2.one(&format!("select total from v1v2.accounting where entity = '{entity}'"));
@@ -110,7 +109,7 @@ fn a_dry_run_decides_the_same_and_writes_nothing() {
     let dry = job.run(&["migrate", "--dry-run", "--json"]).expect(3);
     assert_eq!((job.v2.digest(&["public", "v1v2"], &[]), job.structure()), before);
     let real = job.run(&["migrate", "--force", "--json", "--skip-validation"]).expect(3);
-    let (dry, real) = (result(&dry.stdout), result(&real.stdout));
+    let (dry, real) = (dry.result("migrate"), real.result("migrate"));
     for part in ["entities", "conflicts", "rejects", "first_rejects"] {
         assert_eq!(dry[part], real[part], "{part}");
     }
@@ -124,11 +123,6 @@ fn a_dry_run_masks_passwords_and_estimates() {
     assert!(dry.stdout.contains("\"passwordHash\":\"***\""), "{}", dry.stdout);
     assert!(dry.stdout.contains("the run itself will take about"), "{}", dry.stdout);
     assert!(!dry.stdout.contains("argon2"));
-}
-
-fn result(stdout: &str) -> serde_json::Value {
-    let events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    events.into_iter().find(|event| event["event"] == "result").unwrap()["value"].clone()
 }
 
 #[test]

@@ -71,9 +71,7 @@ fn a_missing_table_in_v1() {
 #[test]
 fn an_unknown_column_in_a_definition() {
     let job = Job::new(20, &[]);
-    let teachers =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/teachers.toml")).unwrap();
-    job.project.write("mine/teachers.toml", &teachers.replace("employeeNo ", "employeNo "));
+    job.project.redefine("teachers", |definition| definition.replace("employeeNo ", "employeNo "));
     let refused = job.run(&["check", "--migrators", "mine"]).expect(2);
     assert!(refused.stderr.contains("mine/teachers.toml"), "{}", refused.stderr);
     assert!(refused.stderr.contains("did you mean"), "{}", refused.stderr);
@@ -120,12 +118,8 @@ fn no_answer_without_a_terminal() {
 #[test]
 fn a_key_that_is_not_unique() {
     let job = Job::new(50, &[]);
-    job.project.write(
-        "mine/teachers.toml",
-        &std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/teachers.toml"))
-            .unwrap()
-            .replace("from \"Teacher\" t", "from \"Teacher\" t cross join generate_series(1, 2) as twice"),
-    );
+    let twice = "from \"Teacher\" t cross join generate_series(1, 2) as twice";
+    job.project.redefine("teachers", |definition| definition.replace("from \"Teacher\" t", twice));
     let refused = job.run(&["migrate", "--force", "--migrators", "mine"]);
     assert!(matches!(refused.code(), Some(1 | 2)), "{}", refused.stderr);
     assert!(refused.stderr.contains("unique"), "{}", refused.stderr);

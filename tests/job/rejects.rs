@@ -1,33 +1,27 @@
 //! A row that cannot be migrated costs only itself.
 
 use super::Job;
+use crate::support::sample;
 
 #[test]
 fn orphans_are_rejected_with_the_missing_key_and_can_be_tried_again() {
     let job = Job::new(1_000, &["--orphans"]);
-    let orphans = job.v1.rows(
-        "select id, \"schoolId\" from \"Teacher\" t where not exists (select from \"School\" s where s.id = t.\"schoolId\") order by 1",
-    );
-    assert!(!orphans.is_empty());
+    let orphans = sample::orphans(&job.v1);
     job.migrate(&[], 3);
     let rejected = job.v2.rows(
         "select key, code, reason, source_row is not null from v1v2.ledger where entity = 'teachers' and outcome = 'r' order by 1",
     );
     assert_eq!(rejected.len(), orphans.len());
-    for (orphan, reject) in orphans.iter().zip(&rejected) {
-        assert_eq!(orphan[0], reject[0]);
+    for ([key, school], reject) in orphans.iter().zip(&rejected) {
+        assert_eq!(reject[0].as_ref(), Some(key));
         assert_eq!(reject[1].as_deref(), Some("missing-reference"));
-        assert!(reject[2].as_deref().unwrap().contains(orphan[1].as_deref().unwrap()), "{reject:?}");
+        assert!(reject[2].as_deref().unwrap().contains(school), "{reject:?}");
         assert_eq!(reject[3].as_deref(), Some("t"));
     }
     job.run(&["validate", "--compare-counts"]).expect(0);
 
     // The school comes back, and only the rejects are looked at again.
-    job.v1.execute(
-        "insert into \"School\" (id, name, code, \"updatedAt\") \
-         select distinct t.\"schoolId\", 'Found again', t.\"schoolId\", now() from \"Teacher\" t \
-         where not exists (select from \"School\" s where s.id = t.\"schoolId\")",
-    );
+    job.v1.execute(sample::THEIR_SCHOOLS_COME_BACK);
     job.migrate(&["--retry-rejected"], 3);
     assert_eq!(
         job.v2.one("select count(*) from v1v2.ledger where entity = 'teachers' and outcome = 'r'"),

@@ -1,6 +1,7 @@
 //! Parts of the job: entities, filters, and a V2 that is in use.
 
 use super::Job;
+use crate::support::sample;
 
 #[test]
 fn a_pilot_and_the_rest_later_end_like_one_run() {
@@ -8,19 +9,8 @@ fn a_pilot_and_the_rest_later_end_like_one_run() {
     job.migrate(&[], 0);
     let expected = job.result();
     let (job, _at_once) = job.another_v2();
-    let school = job.v1.one("select min(id) from \"School\"");
-    let filter = |entity: &str, column: &str| format!("{entity}:{column} = '{school}'");
-    job.migrate(
-        &[
-            "--entities",
-            "schools,teachers",
-            "--filter",
-            &filter("schools", "id"),
-            "--filter",
-            &filter("teachers", "school_id"),
-        ],
-        0,
-    );
+    let (school, pilot) = sample::pilot(&job.v1);
+    job.migrate(&pilot.each_ref().map(String::as_str), 0);
     assert_eq!(job.v2.count("\"School\""), 1);
     assert_eq!(
         job.v2.one("select count(*) from \"Teacher\""),
@@ -70,9 +60,7 @@ fn wrong_names_and_filters_are_usage_errors() {
 #[test]
 fn accounts_of_others_are_respected() {
     let job = Job::new(300, &[]);
-    let taken = job
-        .v1
-        .one("select lower(email) from \"Teacher\" where email ~ '^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+$' order by id limit 1");
+    let taken = sample::an_email(&job.v1);
     job.v2.execute(&format!(
         "insert into \"User\" (id, \"userTypeId\", email, username, \"firstName\", \"updatedAt\") \
          select gen_random_uuid(), min(id), '{taken}', '{taken}', 'Somebody', now() from \"UserType\""
@@ -92,10 +80,7 @@ fn accounts_of_others_are_respected() {
 fn new_rows_come_with_the_next_run() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
-    job.v1.execute(
-        "insert into \"Parent\" (id, \"schoolId\", name, email, \"updatedAt\") \
-         select 'a-new-one', min(id), 'Ada Obi', 'ada.obi@new.example', now() from \"School\"",
-    );
+    job.v1.execute(sample::AN_ARRIVAL);
     job.migrate(&[], 0);
     assert_eq!(job.v2.count("\"Parent\""), job.v1.count("\"Parent\""));
     assert_eq!(job.v2.one("select count(*) from \"User\" where email = 'ada.obi@new.example'"), "1");

@@ -1,20 +1,8 @@
 //! What has changed in V1 since: running `migrate` again brings V2 up to date, and touches nothing else.
 
 use super::Job;
+use crate::support::sample::{CHANGES, DEPARTURES, ORPHANS_MOVE};
 use crate::support::{Database, Digest};
-
-/// Changes of every kind that leave it clear who is who: a run into an empty V2 must end with the same rows.
-const CHANGES: &str = r#"
-    update "School" set name = name || ' Academy', address = '1 New Road, Ikeja, Lagos' where id = (select min(id) from "School");
-    update "Teacher" set qualification = 'PhD', "hireDate" = '2020-02-29' where id in (select id from "Teacher" order by id limit 3);
-    delete from "_SubjectToTeacher" where "B" = (select min(id) from "Teacher");
-    insert into "_SubjectToTeacher" ("A", "B") select id, (select min(id) from "Teacher") from "Subject" order by id desc limit 2;
-    update "Parent" set occupation = 'Pilot', email = 'brand.new@example.org', phone = '+2348031234567'
-        where id = (select max(id) from "Parent");
-    update "Student" set "gradeLevel" = 'JSS 2', address = '7 Other Street, Kano' where id in (select id from "Student" order by id desc limit 5);
-    delete from "_ParentToStudent" where "B" = (select max(id) from "Student");
-    update "Student" set "updatedAt" = "updatedAt" + interval '1 day' where id = (select max(id) from "Student");
-"#;
 
 impl Job {
     /// What a run from nothing would make of V1 as it is now.
@@ -70,10 +58,7 @@ fn a_rollback_makes_changed_rows_what_they_were() {
     job.migrate(&[], 3);
     let before = job.content();
     job.v1.execute(CHANGES);
-    job.v1.execute(
-        "delete from \"_ParentToStudent\" where \"B\" in (select id from \"Student\" order by id limit 3)",
-    );
-    job.v1.execute("delete from \"Student\" where id in (select id from \"Student\" order by id limit 3)");
+    job.v1.execute(DEPARTURES);
     job.migrate(&["--prune"], 3);
     assert_ne!(job.content(), before);
     let first = job.v2.one("select id::text from v1v2.runs order by no limit 1");
@@ -128,6 +113,13 @@ fn a_change_that_v2_refuses_costs_only_itself() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
     job.v2.execute("alter table \"Parent\" add constraint short check (length(occupation) < 40)");
+    // What `--accept-changes` has learned about V2's structure stays.
+    let content = || {
+        let mut content = job.content();
+        content.remove("v1v2.meta");
+        content
+    };
+    let before = content();
     let keys = job.v1.rows("select id from \"Parent\" order by id limit 4");
     let keys: Vec<&str> = keys.iter().map(|row| row[0].as_deref().unwrap()).collect();
     job.v1.execute("alter table \"Student\" drop constraint \"Student_schoolId_fkey\"");
@@ -151,6 +143,7 @@ fn a_change_that_v2_refuses_costs_only_itself() {
         [[text("parents"), text("database-23514")], [text("students"), text("missing-refere")]]
     );
     // Nothing is lost: the ledger still has the rows as they are in V2, and the next run tries again.
+    let after = content();
     job.v1.execute(&format!("update \"Parent\" set occupation = 'Baker' where id = '{}'", keys[2]));
     job.migrate(&[], 3);
     assert_eq!(
@@ -164,6 +157,11 @@ fn a_change_that_v2_refuses_costs_only_itself() {
         job.v2.one("select string_agg(entity, ',') from v1v2.conflicts where kind = 'change_refused'"),
         "students"
     );
+    // What was told about rows that stayed goes with the run that told it.
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(content(), after);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(content(), before);
 }
 
 #[test]
@@ -194,10 +192,11 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     );
     let counts =
         |job: &Job| (job.v2.count("\"Parent\""), job.v2.count("\"Student\""), job.v2.count("v1v2.ledger"));
-    let (parents, students, lines) = counts(&job);
+    let ((parents, students, lines), before) = (counts(&job), job.content());
     let pruned = job.migrate(&["--prune", "--skip-validation"], 3);
     assert!(pruned.stdout.contains("1 were removed from V2, 1 stay"), "{}", pruned.stdout);
     assert_eq!(counts(&job), (parents - 1, students - 1, lines - 2));
+    let kept = job.content();
     assert_eq!(job.v2.one(&format!("select count(*) from \"User\" where id = '{account}'")), "1");
     assert_eq!(job.v2.one(&format!("select count(*) from \"UserRole\" where \"userId\" = '{account}'")), "1");
     assert_eq!(
@@ -208,33 +207,56 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     assert_eq!(counts(&job), (parents - 1, students - 2, lines - 3));
     job.run(&["validate", "--compare-counts"]).expect(0);
     assert_eq!(job.result(), job.made_anew());
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.content(), kept);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.content(), before);
 }
 
 #[test]
 fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     let job = Job::new(200, &["--orphans"]);
     job.migrate(&[], 3);
-    let rejected = job.v2.rows("select entity, key from v1v2.ledger where outcome = 'r'");
-    assert!(!rejected.is_empty());
-    for table in ["Teacher", "Student"] {
-        job.v1.execute(&format!(
-            "update \"{table}\" set \"schoolId\" = (select min(id) from \"School\") \
-             where \"schoolId\" not in (select id from \"School\")"
-        ));
-    }
-    job.migrate(&[], 0);
-    assert_eq!(job.v2.one("select count(*) from v1v2.ledger where outcome = 'r'"), "0");
+    let rejected = "select * from v1v2.ledger where outcome = 'r' order by entity, key";
+    let (before, lines) = (job.content(), job.v2.rows(rejected));
+    assert!(!lines.is_empty());
+    // Tried again in vain, and taken back: the lines are the same to the letter.
+    job.migrate(&["--retry-rejected"], 3);
+    assert_ne!(job.content(), before);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!((job.content(), job.v2.rows(rejected)), (before.clone(), lines.clone()));
+    job.v1.execute(ORPHANS_MOVE);
+    job.migrate(&["--batch-size", "3"], 0);
+    assert!(job.v2.rows(rejected).is_empty());
+    // A rollback makes them rejected again, with what was told about them.
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!((job.content(), job.v2.rows(rejected)), (before, lines));
+}
+
+#[test]
+fn nothing_comes_back_of_a_run_that_was_taken_back_before_the_one_that_tried_its_rejects_again() {
+    let job = Job::new(40, &[]);
+    job.v2.execute("alter table \"School\" add constraint none check (name = '')");
+    job.migrate(&["--skip-validation"], 3);
+    job.v2.execute("alter table \"School\" drop constraint none");
+    job.migrate(&["--retry-rejected", "--entities", "schools", "--accept-changes"], 0);
+    assert_ne!(job.v2.count("v1v2.replaced"), 0);
+    let first = job.v2.one("select id::text from v1v2.runs order by no limit 1");
+    job.run(&["rollback", "--force", "--run", &first]).expect(0);
+    assert_eq!(job.v2.count("v1v2.replaced"), 0);
+    job.run(&["rollback", "--force"]).expect(0);
+    let left = ["ledger", "conflicts", "replaced"].map(|table| job.v2.count(&format!("v1v2.{table}")));
+    assert_eq!(left, [0, 0, 0]);
 }
 
 #[test]
 fn an_edited_definition_is_an_edit_of_all_its_rows() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
-    let definition =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/parents.toml")).unwrap();
-    assert!(definition.contains("p.occupation"));
-    job.project
-        .write("mine/parents.toml", &definition.replace("p.occupation", "upper(p.occupation) as occupation"));
+    job.project.redefine("parents", |definition| {
+        assert!(definition.contains("p.occupation"));
+        definition.replace("p.occupation", "upper(p.occupation) as occupation")
+    });
     let mine = job.project.path().join("mine");
     let told = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
     assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
@@ -267,7 +289,7 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
     let (teacher, parent, student, gone) =
         (key("teachers", 1), key("parents", 2), key("students", 3), key("students", 4));
     job.v2.execute(&format!(
-        "update \"Teacher\" set \"hireDate\" = \"hireDate\" + interval '1 day' where id = '{}'; \
+        "update \"Teacher\" set \"hireDate\" = \"hireDate\" + interval '1 day', \"userId\" = '{4}' where id = '{}'; \
          update \"User\" set \"lastName\" = \"lastName\" || ' ' where id = '{}'; \
          update \"StudentGuardian\" set relation = 'MOTHER' where \"studentId\" = '{}'; \
          delete from \"StudentGuardian\" where \"studentId\" = '{}'; delete from \"Student\" where id = '{3}'",
@@ -275,17 +297,13 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
         id(&parent, "account_id"),
         id(&student, "target_id"),
         id(&gone, "target_id"),
+        id(&parent, "account_id"),
     ));
     let before = job.content();
     let found = job.run(&[&compare[..], &["--json"]].concat()).expect(4);
     assert_eq!(job.content(), before);
-    let value: serde_json::Value = found
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .find(|event: &serde_json::Value| event["command"] == "compare-fields")
-        .unwrap();
-    let mut differences: Vec<[String; 4]> = value["value"]["first_differences"]
+    let value = found.result("compare-fields");
+    let mut differences: Vec<[String; 4]> = value["first_differences"]
         .as_array()
         .unwrap()
         .iter()
@@ -299,6 +317,7 @@ fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
         difference("parents", &parent, "User", "lastName"),
         difference("students", &gone, "Student", ""),
         difference("teachers", &teacher, "Teacher", "hireDate"),
+        difference("teachers", &teacher, "Teacher", "userId"),
     ];
     for (key, table) in [(&student, "StudentGuardian"), (&gone, "StudentGuardian")] {
         let v1 = job.v1.one(&format!("select count(*) from \"_ParentToStudent\" where \"B\" = '{key}'"));

@@ -2,8 +2,8 @@
 
 use mongodb::bson::{Bson, doc};
 
-use super::{Job, result, text};
-use crate::support::MongoDatabase;
+use super::{Job, text};
+use crate::support::{MongoDatabase, sample};
 
 #[test]
 fn everybody_is_carried_over_and_accounted_for() {
@@ -11,9 +11,7 @@ fn everybody_is_carried_over_and_accounted_for() {
     let before = job.structure();
     job.migrate(&[], 0);
     assert_eq!(job.structure(), before, "bulk load put every index back");
-    for (v1, entity) in
-        [("School", "schools"), ("Teacher", "teachers"), ("Parent", "parents"), ("Student", "students")]
-    {
+    for (v1, entity) in sample::ENTITIES {
         let rows = job.v1.count(&format!("\"{v1}\""));
         assert!(rows > 0);
         let lines = job.v2.count("v1v2_ledger", doc! { "_id.e": entity });
@@ -93,19 +91,8 @@ fn a_pilot_and_the_rest_later_end_like_one_run() {
     job.migrate(&[], 0);
     let mut expected = job.result();
     let (job, _at_once) = job.another_v2();
-    let school = job.v1.one("select min(id) from \"School\"");
-    let filter = |entity: &str, column: &str| format!("{entity}:{column} = '{school}'");
-    job.migrate(
-        &[
-            "--entities",
-            "schools,teachers",
-            "--filter",
-            &filter("schools", "id"),
-            "--filter",
-            &filter("teachers", "school_id"),
-        ],
-        0,
-    );
+    let (school, pilot) = sample::pilot(&job.v1);
+    job.migrate(&pilot.each_ref().map(String::as_str), 0);
     assert_eq!(job.count("schools"), 1);
     let there = job.v1.one(&format!("select count(*) from \"Teacher\" where \"schoolId\" = '{school}'"));
     assert_eq!(job.count("teachers").to_string(), there);
@@ -149,27 +136,19 @@ fn accounts_of_an_earlier_run_get_their_further_role_with_the_row_that_gives_it(
 fn rows_that_were_repaired_are_tried_again() {
     let job = Job::new(600, &["--orphans"]);
     job.migrate(&[], 3);
-    let orphans = job.v1.rows(
-        "select id, \"schoolId\" from \"Teacher\" t where not exists (select from \"School\" s where s.id = t.\"schoolId\") order by 1",
-    );
-    assert!(!orphans.is_empty());
-    for orphan in &orphans {
-        let [Some(key), Some(school)] = &orphan[..] else { panic!("{orphan:?}") };
+    let orphans = sample::orphans(&job.v1);
+    for [key, school] in &orphans {
         let line = job.line("teachers", key);
         assert_eq!(line.get_str("code").unwrap(), "missing-reference");
         assert!(line.get_str("reason").unwrap().contains(school), "{line}");
         assert!(line.get_str("sourceRow").unwrap().starts_with(key.as_str()), "{line}");
         assert!(line.get("accountId").is_none() && line.get("targetId").is_none(), "{line}");
     }
-    job.v1.execute(
-        "insert into \"School\" (id, name, code, \"updatedAt\") \
-         select distinct t.\"schoolId\", 'Found again', t.\"schoolId\", now() from \"Teacher\" t \
-         where not exists (select from \"School\" s where s.id = t.\"schoolId\")",
-    );
+    job.v1.execute(sample::THEIR_SCHOOLS_COME_BACK);
     job.migrate(&["--retry-rejected"], 0);
     assert_eq!(job.v2.count("v1v2_ledger", doc! { "_id.e": "teachers", "outcome": "r" }), 0);
     assert_eq!(job.count("teachers"), job.v1.count("\"Teacher\""));
-    let line = job.line("teachers", orphans[0][0].as_deref().unwrap());
+    let line = job.line("teachers", &orphans[0][0]);
     assert!(line.get("code").is_none() && line.get("sourceRow").is_none(), "{line}");
     job.run(&["validate", "--compare-counts"]).expect(0);
 }
@@ -182,7 +161,7 @@ fn a_dry_run_decides_the_same_and_writes_nothing() {
     let dry = job.run(&["migrate", "--dry-run", "--json"]).expect(3);
     assert_eq!(everything(), before);
     let real = job.run(&["migrate", "--force", "--json", "--skip-validation"]).expect(3);
-    let (dry, real) = (result(&dry.stdout), result(&real.stdout));
+    let (dry, real) = (dry.result("migrate"), real.result("migrate"));
     for part in ["entities", "conflicts", "rejects", "first_rejects"] {
         assert_eq!(dry[part], real[part], "{part}");
     }
@@ -225,10 +204,7 @@ fn a_dry_run_masks_passwords() {
 fn new_rows_come_with_the_next_run() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
-    job.v1.execute(
-        "insert into \"Parent\" (id, \"schoolId\", name, email, \"updatedAt\") \
-         select 'a-new-one', min(id), 'Ada Obi', 'ada.obi@new.example', now() from \"School\"",
-    );
+    job.v1.execute(sample::AN_ARRIVAL);
     job.migrate(&[], 0);
     assert_eq!(job.count("parents"), job.v1.count("\"Parent\""));
     let account = job.v2.one("users", doc! { "email": "ada.obi@new.example" });
@@ -240,9 +216,7 @@ fn new_rows_come_with_the_next_run() {
 #[test]
 fn accounts_of_others_are_respected() {
     let job = Job::new(300, &[]);
-    let taken = job
-        .v1
-        .one("select lower(email) from \"Teacher\" where email ~ '^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+$' order by id limit 1");
+    let taken = sample::an_email(&job.v1);
     let kind = job.v2.find("userTypes", doc! {})[0].get("_id").cloned();
     let now = mongodb::bson::DateTime::now();
     let theirs = doc! {

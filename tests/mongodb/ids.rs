@@ -9,13 +9,10 @@ use super::{Job, text};
 /// The built-in definitions with `ids = "objectid"` everywhere.
 fn with_object_ids(job: &Job) {
     for name in ["accounts", "schools", "teachers", "parents", "students"] {
-        let path = format!("{}/migrators/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        let definition = std::fs::read_to_string(path).unwrap();
-        let definition = match name {
+        job.project.redefine(name, |definition| match name {
             "accounts" => definition.replacen("[account]", "[account]\nids = \"objectid\"", 1),
             _ => definition.replacen("[source]", "ids = \"objectid\"\n[source]", 1),
-        };
-        job.project.write(&format!("mine/{name}.toml"), &definition);
+        });
     }
 }
 

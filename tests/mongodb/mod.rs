@@ -1,7 +1,9 @@
 //! The main job with MongoDB as V2, driven through the real program, judged by what the databases hold.
 
+mod ahead;
 mod carry;
 mod circles;
+mod compare;
 mod failover;
 mod hierarchy;
 mod ids;
@@ -41,6 +43,14 @@ const REFERENCE: &[&str] = &[
     "subjectCategories",
     "subjects",
 ];
+
+/// A V1 with people of the sample.
+fn sample_of(people: u32) -> Database {
+    let (v1, v2) = (Database::v1(), MongoDatabase::new());
+    let people = people.to_string();
+    Project::into_mongodb(&v1, &v2).run(&["sample", "--people", &people, "--seed", "7"]).expect(0);
+    v1
+}
 
 impl Job {
     /// `people` of the sample in V1, and a V2 that was set up. Hashing costs nothing here: its cost has tests of its own.
@@ -195,10 +205,4 @@ pub fn at(document: &Document, path: &str) -> String {
         None => text(document.get(path)),
         Some((first, rest)) => document.get_document(first).map(|inner| at(inner, rest)).unwrap_or_default(),
     }
-}
-
-/// The `value` of the last event of a command that was run with `--json`.
-pub fn result(stdout: &str) -> serde_json::Value {
-    let events = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    events.into_iter().find(|event| event["event"] == "result").unwrap()["value"].clone()
 }

@@ -3,6 +3,7 @@
 use mongodb::bson::doc;
 
 use super::{Job, at, text};
+use crate::support::sample;
 
 #[test]
 fn generated_passwords_are_handed_out_and_open_the_accounts() {
@@ -13,15 +14,9 @@ fn generated_passwords_are_handed_out_and_open_the_accounts() {
     };
     assert_eq!(job.v2.count("users", hashed), job.count("users"));
     job.run(&["credentials", "export", "--plain", "--output", "list.csv"]).expect(0);
-    let list = job.project.read("list.csv");
-    let lines: Vec<&str> = list.lines().collect();
-    assert_eq!(lines.len() as u64, job.count("users") + 1);
-    let header: Vec<&str> = lines[0].split(',').collect();
-    let column =
-        |name: &str| header.iter().position(|column| *column == name).unwrap_or_else(|| panic!("{header:?}"));
-    // A line without quoted commas, so that splitting is reading.
-    let line: Vec<&str> = lines[1..].iter().find(|line| !line.contains('"')).unwrap().split(',').collect();
-    let (email, password) = (line[column("email")], line[column("password")]);
+    let (listed, email, password) = job.project.handed_out("list.csv");
+    let (email, password) = (email.as_str(), password.as_str());
+    assert_eq!(listed, job.count("users"));
     assert_eq!(password.len(), 12);
     let login = |email: &str, password: &str| {
         job.project.run_with_input(&["users", "verify-login", email], &format!("{password}\n"))
@@ -58,9 +53,7 @@ fn generated_passwords_are_handed_out_and_open_the_accounts() {
 #[test]
 fn kept_hashes_are_untouched_and_unknown_ones_lock() {
     let job = Job::new(200, &[]);
-    // Nobody is merged with a person without an email.
-    let odd = job.v1.one("select min(id) from \"Teacher\" where email is null");
-    job.v1.execute(&format!("update \"Teacher\" set password = 'in plain sight' where id = '{odd}'"));
+    let odd = sample::a_password_in_plain_sight(&job.v1);
     job.migrate(&["--passwords", "keep"], 0);
     let v1 = job.v1.rows("select id, password from \"Student\" where password is not null");
     assert!(!v1.is_empty());

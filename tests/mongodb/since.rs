@@ -9,20 +9,8 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::{Job, at, parity, result_of, text};
+use crate::support::sample::{CHANGES, DEPARTURES, ORPHANS_MOVE};
 use crate::support::{Digest, MongoDatabase, Project};
-
-/// Changes of every kind that leave it clear who is who: a run into an empty V2 must end with the same documents.
-const CHANGES: &str = r#"
-    update "School" set name = name || ' Academy', address = '1 New Road, Ikeja, Lagos' where id = (select min(id) from "School");
-    update "Teacher" set qualification = 'PhD', "hireDate" = '2020-02-29' where id in (select id from "Teacher" order by id limit 3);
-    delete from "_SubjectToTeacher" where "B" = (select min(id) from "Teacher");
-    insert into "_SubjectToTeacher" ("A", "B") select id, (select min(id) from "Teacher") from "Subject" order by id desc limit 2;
-    update "Parent" set occupation = 'Pilot', email = 'brand.new@example.org', phone = '+2348031234567'
-        where id = (select max(id) from "Parent");
-    update "Student" set "gradeLevel" = 'JSS 2', address = '7 Other Street, Kano' where id in (select id from "Student" order by id desc limit 5);
-    delete from "_ParentToStudent" where "B" = (select max(id) from "Student");
-    update "Student" set "updatedAt" = "updatedAt" + interval '1 day' where id = (select max(id) from "Student");
-"#;
 
 impl Job {
     /// What a run from nothing makes of V1 as it is now.
@@ -128,10 +116,7 @@ fn a_rollback_makes_changed_documents_what_they_were() {
     job.migrate(&[], 3);
     let before = (job.whole(), job.v2.find("users", doc! {}), job.v2.find("v1v2_ledger", doc! {}));
     job.v1.execute(CHANGES);
-    job.v1.execute(
-        "delete from \"_ParentToStudent\" where \"B\" in (select id from \"Student\" order by id limit 3)",
-    );
-    job.v1.execute("delete from \"Student\" where id in (select id from \"Student\" order by id limit 3)");
+    job.v1.execute(DEPARTURES);
     job.migrate(&["--prune"], 3);
     assert_ne!(job.whole(), before.0);
     let first = text(job.v2.one("v1v2_runs", doc! { "no": 1 }).get("_id"));
@@ -270,12 +255,7 @@ fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     assert_ne!(job.whole(), before);
     job.run(&["rollback", "--force"]).expect(0);
     assert_eq!(job.whole(), before);
-    for table in ["Teacher", "Student"] {
-        job.v1.execute(&format!(
-            "update \"{table}\" set \"schoolId\" = (select min(id) from \"School\") \
-             where \"schoolId\" not in (select id from \"School\")"
-        ));
-    }
+    job.v1.execute(ORPHANS_MOVE);
     job.migrate(&[], 0);
     assert!(job.rejected().is_empty());
     // A rollback makes them rejected again, with what was told about them.
@@ -294,15 +274,13 @@ fn an_edited_definition_is_an_edit_of_all_its_rows() {
     let job = Job::new(200, &[]);
     job.migrate(&[], 0);
     let before = job.whole();
-    let definition =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/parents.toml")).unwrap();
-    assert!(definition.contains("p.occupation"));
-    // A field gets another name, too: the old one goes from documents that nobody has edited.
-    let (postgres, mongodb) = definition.split_once("[[mongodb]]").unwrap();
-    let mongodb = mongodb.replace("\noccupation = ", "\n\"work.job\" = ");
-    let edited = format!("{postgres}[[mongodb]]{mongodb}")
-        .replace("p.occupation", "upper(p.occupation) as occupation");
-    job.project.write("mine/parents.toml", &edited);
+    job.project.redefine("parents", |definition| {
+        assert!(definition.contains("p.occupation"));
+        // A field gets another name, too: the old one goes from documents that nobody has edited.
+        let (postgres, mongodb) = definition.split_once("[[mongodb]]").unwrap();
+        let mongodb = mongodb.replace("\noccupation = ", "\n\"work.job\" = ");
+        format!("{postgres}[[mongodb]]{mongodb}").replace("p.occupation", "upper(p.occupation) as occupation")
+    });
     let mine = job.project.path().join("mine");
     let migrate = ["migrate", "--force", "--migrators", mine.to_str().unwrap()];
     let told = job.run(&migrate).expect(0);

@@ -177,7 +177,7 @@ fn kept_whole_numbers_are_numbers_in_v2_and_in_the_ledger() {
     job.v1.execute("update thing set id = 100 where id = 9");
     let found =
         job.run(&["migrate", "--dry-run", "--json", "--migrators", "mine", "--entities", "things"]).expect(0);
-    let things = super::result(&found.stdout)["entities"][0].clone();
+    let things = found.result("migrate")["entities"][0].clone();
     assert_eq!([&things["already"], &things["gone"], &things["migrated"]], [28, 1, 1]);
     job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
     assert_eq!(job.count("things"), 8, "the first run's stay");

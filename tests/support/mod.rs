@@ -11,6 +11,7 @@ pub mod mongod;
 pub mod mongodb;
 pub mod program;
 pub mod proxy;
+pub mod sample;
 pub mod servers;
 
 pub use self::mongodb::MongoDatabase;

@@ -60,6 +60,26 @@ impl Project {
         std::fs::read_to_string(self.path().join(path)).unwrap()
     }
 
+    /// Writes one of the built-in definitions, edited, to the folder `mine`.
+    pub fn redefine(&self, name: &str, edit: impl FnOnce(&str) -> String) {
+        let path = format!("{}/migrators/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        self.write(&format!("mine/{name}.toml"), &edit(&std::fs::read_to_string(path).unwrap()));
+    }
+
+    /// What `credentials export --plain` has written: how many people are listed, and email and password of one of them.
+    pub fn handed_out(&self, path: &str) -> (u64, String, String) {
+        let list = self.read(path);
+        let lines: Vec<&str> = list.lines().collect();
+        let header: Vec<&str> = lines[0].split(',').collect();
+        let at = |name: &str| {
+            header.iter().position(|column| *column == name).unwrap_or_else(|| panic!("{header:?}"))
+        };
+        // A line without quoted commas, so that splitting is reading.
+        let line: Vec<&str> =
+            lines[1..].iter().find(|line| !line.contains('"')).unwrap().split(',').collect();
+        (lines.len() as u64 - 1, line[at("email")].to_owned(), line[at("password")].to_owned())
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         self.spawn(arguments).wait()
@@ -216,6 +236,14 @@ impl Outcome {
     /// The number of the signal that ended the program, if one did.
     pub fn signal(&self) -> Option<i32> {
         std::os::unix::process::ExitStatusExt::signal(&self.status)
+    }
+
+    /// What a command that was run with `--json` says about its result.
+    #[track_caller]
+    pub fn result(&self, command: &str) -> serde_json::Value {
+        let events = self.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let is = |event: &serde_json::Value| event["event"] == "result" && event["command"] == command;
+        events.into_iter().find(is).unwrap()["value"].clone()
     }
 
     /// Fails the test, with all the program said, unless it ended with this exit code.

@@ -23,10 +23,13 @@ enum At {
     /// The same when V1 has changed since.
     PostgresChanges,
     PostgresChangesRollback,
+    MongoDbChanges,
+    MongoDbChangesRollback,
 }
 
 use At::{
-    Again, MongoDb, MongoDbRollback, Postgres, PostgresChanges, PostgresChangesRollback, PostgresRollback,
+    Again, MongoDb, MongoDbChanges, MongoDbChangesRollback, MongoDbRollback, Postgres, PostgresChanges,
+    PostgresChangesRollback, PostgresRollback,
 };
 
 /// All points, with the visits at which they go off: the first one in each `cargo test`, all of them in `make torture`. A point of `src/` that is missing here fails a test.
@@ -72,6 +75,7 @@ const POINTS: &[(&str, At, &[u32])] = &[
     ("postgres.end.after", Postgres, &[1]),
     ("postgres.rollback.begun", PostgresRollback, &[1, 3]),
     ("postgres.rollback.table", PostgresRollback, &[1, 2, 5]),
+    ("postgres.rollback.lines", PostgresChangesRollback, &[1]),
     ("postgres.rollback.commit", PostgresRollback, &[1, 3]),
     ("postgres.rollback.committed", PostgresRollback, &[1, 4]),
     ("postgres.rollback.marked", PostgresRollback, &[1]),
@@ -81,6 +85,7 @@ const POINTS: &[(&str, At, &[u32])] = &[
     ("postgres.update.ledger", PostgresChanges, &[1, 3]),
     ("postgres.prune.commit", PostgresChanges, &[1]),
     ("postgres.pruned", PostgresChanges, &[1]),
+    ("postgres.ledger.forgotten", PostgresChanges, &[1]),
     ("postgres.restore.rows", PostgresChangesRollback, &[1, 2]),
     ("postgres.restored", PostgresChangesRollback, &[1, 4]),
     ("mongodb.lock.taken", MongoDb, &[1]),
@@ -110,6 +115,17 @@ const POINTS: &[(&str, At, &[u32])] = &[
     ("mongodb.rollback.commit", MongoDbRollback, &[1, 3]),
     ("mongodb.rollback.committed", MongoDbRollback, &[1, 4]),
     ("mongodb.rollback.done", MongoDbRollback, &[1]),
+    ("mongodb.update.read", MongoDbChanges, &[1, 3]),
+    ("mongodb.update.kept", MongoDbChanges, &[1, 3]),
+    ("mongodb.update.documents", MongoDbChanges, &[1, 3]),
+    ("mongodb.update.ledger", MongoDbChanges, &[1, 3]),
+    ("mongodb.prune.kept", MongoDbChanges, &[1]),
+    ("mongodb.prune.documents", MongoDbChanges, &[1]),
+    ("mongodb.prune.commit", MongoDbChanges, &[1]),
+    ("mongodb.pruned", MongoDbChanges, &[1]),
+    ("mongodb.restore.documents", MongoDbChangesRollback, &[1, 4]),
+    ("mongodb.restore.commit", MongoDbChangesRollback, &[1, 2]),
+    ("mongodb.restored", MongoDbChangesRollback, &[1, 4]),
 ];
 
 /// What happens at a point.
@@ -131,15 +147,11 @@ struct Cell {
 }
 
 fn cells(kind: Kind, changes: bool) -> Vec<Cell> {
-    let since = |at: At| matches!(at, PostgresChanges | PostgresChangesRollback);
-    let mine = |at: At| {
-        changes == since(at)
-            && match kind {
-                Kind::Postgres => !matches!(at, MongoDb | MongoDbRollback),
-                Kind::MongoDb => {
-                    !matches!(at, Postgres | PostgresRollback | PostgresChanges | PostgresChangesRollback)
-                }
-            }
+    let mine = |at: At| match (at, kind) {
+        (PostgresChanges | PostgresChangesRollback, kind) => changes && kind == Kind::Postgres,
+        (MongoDbChanges | MongoDbChangesRollback, kind) => changes && kind == Kind::MongoDb,
+        (Postgres | PostgresRollback, Kind::MongoDb) | (MongoDb | MongoDbRollback, Kind::Postgres) => false,
+        _ => !changes,
     };
     let mut cells = Vec::new();
     let most = if std::env::var_os("V1V2_TORTURE_VISITS").is_some() { usize::MAX } else { 1 };
@@ -166,11 +178,13 @@ impl Drop for Over<'_> {
 
 fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
     let what = format!("{name}@{visit}:{action}");
+    let last = bed.full.last_run();
+    let rollback = ["rollback", "--force", "--run", &last];
     let (command, arguments) = match at {
-        PostgresRollback | MongoDbRollback | PostgresChangesRollback => {
-            (Command::Rollback, &["rollback", "--force"][..])
+        PostgresRollback | MongoDbRollback | PostgresChangesRollback | MongoDbChangesRollback => {
+            (Command::Rollback, &rollback[..])
         }
-        PostgresChanges => (Command::Migrate, UPDATE),
+        PostgresChanges | MongoDbChanges => (Command::Migrate, UPDATE),
         _ => (Command::Migrate, MIGRATE),
     };
     let v2 = bed.begin(command);
@@ -243,6 +257,12 @@ fn postgres_survives_each_point_of_an_update_and_of_its_rollback() {
 fn mongodb_survives_each_point() {
     let bed = Bed::new(Kind::MongoDb, PEOPLE);
     side_by_side(chosen(Kind::MongoDb, false), |cell| try_cell(&bed, cell));
+}
+
+#[test]
+fn mongodb_survives_each_point_of_an_update_and_of_its_rollback() {
+    let bed = Bed::after_changes(Kind::MongoDb, PEOPLE);
+    side_by_side(chosen(Kind::MongoDb, true), |cell| try_cell(&bed, cell));
 }
 
 /// All, or those whose name holds `V1V2_TORTURE_POINT`.

@@ -4,6 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::documents::{AHEAD, Inserter, Moment, tally};
 use super::{different, empty, marker, structure, what_is_there};
@@ -63,11 +64,13 @@ pub async fn copy(
     let parts = structure::read(&from, &source.database).await?;
     structure::require_whole(&from, &parts)?;
     let mut moment = Moment::now(&source).await?;
-    marker::set(&target, "copy", &from).await?;
-    empty(&target).await?;
+    let by = Uuid::now_v7();
+    marker::set(&target, "copy", &from, by).await?;
+    empty(&target, &[MARKER]).await?;
     let mut collections = Vec::new();
     let mut problems = Vec::new();
     for part in &parts {
+        marker::require_ours(&target, by).await?;
         structure::create(&to, &target.database, part).await?;
         if part.view {
             collections.push((part.name.clone(), 0));
@@ -95,6 +98,7 @@ pub async fn copy(
     if !problems.is_empty() {
         return Err(different(&to, &problems));
     }
+    marker::require_ours(&target, by).await?;
     marker::remove(&target).await?;
     let documents = collections.iter().map(|(_, documents)| documents).sum();
     Ok(Copied { from, to, collections, documents })

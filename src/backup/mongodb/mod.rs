@@ -3,15 +3,17 @@
 mod archive;
 mod copy;
 mod documents;
-mod marker;
+pub(crate) mod marker;
 mod structure;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 pub use self::copy::{Copied, copy};
 use self::documents::{AHEAD, Inserter, Moment};
@@ -19,9 +21,12 @@ use self::structure::Part;
 use super::folder::{self, Draft};
 use super::manifest::{Content, FORMAT, Kind, Manifest};
 use super::{MARKER, Observer, Occupied, checksum, differing};
-use crate::connect::{self, MongoDb};
+use crate::connect::{self, MongoDb, Side};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::target::Held as _;
+use crate::target::mongodb::lock;
+use crate::target::mongodb::session::{LOCK, Shared};
 
 /// Collections, options and indexes, exactly.
 const STRUCTURE: &str = "structure.bson";
@@ -223,52 +228,91 @@ pub(super) async fn what_is_there(db: &MongoDb) -> Result<Occupied> {
     Ok(Occupied { database: db.database.name().to_owned(), place, contents, interrupted, prepared })
 }
 
-/// Restores into V2, whose contents go: the caller has asked.
+/// The lock of a run, also of a V2 that carries the mark of an earlier restore.
+pub(super) async fn alone(settings: &Settings) -> Result<Box<lock::Held>> {
+    let place = connect::place(Side::V2, settings)?.to_string();
+    let shared = Arc::new(Shared::new(Arc::new(settings.clone()), place));
+    Ok(Box::new(lock::Held::take_as(&shared, Some("backup restore")).await?))
+}
+
+/// Restores into V2, whose contents go: the caller has asked. Nobody else can take the lock meanwhile: first it is ours, and
+/// when its own collection is replaced, as the last of all, the mark stands for it.
 pub(super) async fn restore(
     settings: &Settings,
     path: &Path,
     manifest: &Manifest,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let db = connect::mongodb(settings).await?;
-    let place = db.place.to_string();
     let bytes = fs::read(path.join(STRUCTURE)).map_err(|error| folder::failed("read", path, &error))?;
     let parts = structure::from_bytes(&bytes)
         .ok_or_else(|| Error::differences("the backup's structure is damaged"))?;
+    let held = alone(settings).await?;
+    let restored = replace(settings, path, (manifest, &parts), held.id(), observer).await;
+    held.give_up().await;
+    restored
+}
+
+async fn replace(
+    settings: &Settings,
+    path: &Path,
+    (manifest, parts): (&Manifest, &[Part]),
+    by: Uuid,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let db = connect::mongodb(settings).await?;
+    let place = db.place.to_string();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    marker::set(&db, "restore", &name).await?;
-    empty(&db).await?;
+    marker::set(&db, "restore", &name, by).await?;
+    empty(&db, &[MARKER, LOCK]).await?;
     let mut problems = Vec::new();
-    for part in &parts {
-        structure::create(&place, &db.database, part).await?;
-        let content = manifest.contents.iter().find(|content| content.name == part.name);
-        let Some((content, file)) = content.and_then(|content| Some((content, content.file.as_ref()?)))
-        else {
-            continue;
-        };
-        observer.begin(&part.name, Some(content.rows));
-        let (to, from) = mpsc::channel(AHEAD);
-        let file = path.join(file);
-        let reader = tokio::task::spawn_blocking(move || archive::send(&file, &to));
-        let inserter = Inserter { place: &place, database: &db.database, observer };
-        let written = inserter.write(&part.name, from).await;
-        let read = reader.await.map_err(|_| Error::failed("reading the backup panicked"))?;
-        written?;
-        read?;
-        observer.step(&format!("indexes of {}", part.name));
-        structure::create_indexes(&place, &db.database, part).await?;
-        let found = documents::tally(&place, &db.database, part).await?;
-        if Some(found.digest()) != content.digest {
-            problems.push(format!("{}: its documents differ from the backup's", part.name));
-        }
+    let (lock, others): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.name == LOCK);
+    for part in others {
+        marker::require_ours(&db, by).await?;
+        problems.extend(bring(&db, path, manifest, part, observer).await?);
+    }
+    marker::require_ours(&db, by).await?;
+    structure::remove(&place, &db.database, LOCK).await?;
+    for part in lock {
+        problems.extend(bring(&db, path, manifest, part, observer).await?);
     }
     let found = structure::read(&place, &db.database).await?;
     let found: Vec<Part> = found.into_iter().filter(|part| part.name != MARKER).collect();
-    problems.extend(structure::differences(&parts, &found));
+    problems.extend(structure::differences(parts, &found));
     if !problems.is_empty() {
         return Err(different(&place, &problems));
     }
+    marker::require_ours(&db, by).await?;
     marker::remove(&db).await
+}
+
+/// Restores one collection or view; what differs from the backup, if anything does.
+async fn bring(
+    db: &MongoDb,
+    path: &Path,
+    manifest: &Manifest,
+    part: &Part,
+    observer: &dyn Observer,
+) -> Result<Option<String>> {
+    let place = db.place.to_string();
+    structure::create(&place, &db.database, part).await?;
+    let content = manifest.contents.iter().find(|content| content.name == part.name);
+    let Some((content, file)) = content.and_then(|content| Some((content, content.file.as_ref()?))) else {
+        return Ok(None);
+    };
+    observer.begin(&part.name, Some(content.rows));
+    let (to, from) = mpsc::channel(AHEAD);
+    let file = path.join(file);
+    let reader = tokio::task::spawn_blocking(move || archive::send(&file, &to));
+    let inserter = Inserter { place: &place, database: &db.database, observer };
+    let written = inserter.write(&part.name, from).await;
+    let read = reader.await.map_err(|_| Error::failed("reading the backup panicked"))?;
+    written?;
+    read?;
+    observer.step(&format!("indexes of {}", part.name));
+    structure::create_indexes(&place, &db.database, part).await?;
+    let found = documents::tally(&place, &db.database, part).await?;
+    let differs = || format!("{}: its documents differ from the backup's", part.name);
+    Ok((Some(found.digest()) != content.digest).then(differs))
 }
 
 /// What was written is not what was to be written.
@@ -281,14 +325,15 @@ fn different(place: &str, problems: &[String]) -> Error {
         .details(problems.join("\n"))
 }
 
-/// Removes everything but the marker. Views go too; users and roles are not a database's contents.
-async fn empty(db: &MongoDb) -> Result<()> {
+/// Removes everything but some collections. Views go too; users and roles are not a database's contents.
+async fn empty(db: &MongoDb, but: &[&str]) -> Result<()> {
     let place = db.place.to_string();
     let failed = |error: mongodb::error::Error| Error::mongodb(&place, &error);
     let names = db.database.list_collection_names().await.map_err(failed)?;
-    for name in
-        names.iter().filter(|name| *name != MARKER && (!name.starts_with("system.") || *name == "system.js"))
-    {
+    let goes = |name: &&String| {
+        !but.contains(&name.as_str()) && (!name.starts_with("system.") || *name == "system.js")
+    };
+    for name in names.iter().filter(goes) {
         structure::remove(&place, &db.database, name).await?;
     }
     Ok(())

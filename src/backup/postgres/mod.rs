@@ -16,7 +16,7 @@ use sqlx::postgres::PgConnection;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use self::programs::Programs;
-pub(super) use self::restore::{restore, what_is_there};
+pub(super) use self::restore::{alone, restore, what_is_there};
 use super::folder::Draft;
 use super::manifest::{FORMAT, Kind, Manifest};
 use super::{MARKER, Observer, checksum, differing};

@@ -1,6 +1,7 @@
 //! Restores an archive. `pg_restore` works in one transaction and gets the archive through a pipe from us, so that it
 //! cannot outlive us and commit half an hour later: the pipe breaks, and nothing of it is there. What was in the target
-//! before goes in a transaction of its own, together with the mark that says so.
+//! before goes in a transaction of its own, together with the mark that says so. Whoever has the lock of a run meanwhile is
+//! this restore; should its connection be lost, the mark goes on keeping others out.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,6 +17,7 @@ use crate::backup::{MARKER, Observer, Occupied, Restoring, folder};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::target::postgres::lock;
 
 /// By this name the server knows a `pg_restore` of ours.
 const APPLICATION: &str = "v1v2 restore";
@@ -37,8 +39,22 @@ pub(in crate::backup) async fn what_is_there(settings: &Settings) -> Result<Occu
     Ok(Occupied { database: place.database, place: label, contents, interrupted, prepared })
 }
 
+/// A connection with the lock of a run, which it keeps until it ends; who had lost the lock before cannot write any more. The
+/// lock belongs to the database and not to v1v2's tables, so it outlives their removal.
+pub(in crate::backup) async fn alone(settings: &Settings, occupied: &Occupied) -> Result<PgConnection> {
+    let place = &occupied.place;
+    let mut v2 = connect::postgres(Side::V2, settings).await?;
+    lock::name_session(&mut v2, "backup restore", place).await?;
+    lock::seize(&mut v2, place).await?;
+    if occupied.prepared {
+        lock::fence_off(&mut v2, place).await?;
+    }
+    Ok(v2)
+}
+
 pub(in crate::backup) async fn restore(
     settings: &Settings,
+    mut v2: PgConnection,
     path: &Path,
     manifest: &Manifest,
     how: Restoring,
@@ -48,7 +64,6 @@ pub(in crate::backup) async fn restore(
     let failed = |error: sqlx::Error| Error::database(&place, &error);
     let programs = Programs::find().await?;
     programs.require_for_dump(manifest.dumped_by.as_deref().unwrap_or_default())?;
-    let mut v2 = connect::postgres(Side::V2, settings).await?;
     let version = server_version(&place, &mut v2).await?;
     require_alone(&place, &mut v2).await?;
     if !how.no_owner {

@@ -114,10 +114,16 @@ impl Collections {
 
     /// Whether the user may do this with a collection of this database.
     pub fn allows(&self, collection: &str, action: &str) -> bool {
-        let Some(user) = &self.user else { return true };
+        self.user.as_ref().is_none_or(|user| user.may(&self.database, collection, action))
+    }
+}
+
+impl User {
+    /// Whether the user may do this with a collection; with an empty name: with the database as a whole.
+    pub fn may(&self, database: &str, collection: &str, action: &str) -> bool {
         let holds = |of: &str, name: &str| of.is_empty() || of == name;
-        user.privileges.iter().any(|privilege| {
-            holds(&privilege.database, &self.database)
+        self.privileges.iter().any(|privilege| {
+            holds(&privilege.database, database)
                 && holds(&privilege.collection, collection)
                 && privilege.actions.contains(action)
         })

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use super::{Evolution, Job, Record, Store, Watch};
 use crate::connect::{self, Side};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, INSUFFICIENT_PRIVILEGE, Kind, Result, UNAUTHORIZED, mongodb_code};
 use crate::settings::Settings;
 use crate::target::mongodb::session::is_prepared;
 use crate::target::{self, RunLock, RunRecord, State};
@@ -51,7 +51,12 @@ impl Store for MongoDb {
     }
 
     async fn records(&mut self) -> Result<Vec<Record>> {
-        bookkeeping::records(&self.v2.database).await.map_err(|error| self.failed(&error))
+        let records = bookkeeping::records(&self.v2.database).await;
+        records.map_err(|error| match mongodb_code(&error) {
+            // By SQL's code for it, whoever asked knows what to look at.
+            Some(UNAUTHORIZED) => self.failed(&error).with_sqlstate(INSUFFICIENT_PRIVILEGE),
+            _ => self.failed(&error),
+        })
     }
 
     async fn lock(&mut self, record: &RunRecord) -> Result<()> {

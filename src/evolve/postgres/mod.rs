@@ -8,15 +8,14 @@ mod work;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::{Evolution, Job, Record, Store, Watch};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
-use crate::ledger::literal;
 use crate::settings::Settings;
-use crate::target::postgres::lock::{ADVISORY_KEY, Held, RunLock};
-use crate::target::{self, RunRecord, State, holder};
+use crate::target::postgres::lock::{self, Held, RunLock};
+use crate::target::{self, RunRecord, State};
 
 /// A Postgres that evolves.
 pub struct Postgres {
@@ -57,37 +56,16 @@ impl Postgres {
 
     /// Lets others see who has the lock.
     async fn name_session(&mut self) -> Result<()> {
-        // The server cuts names off after 63 bytes.
-        let name = format!("v1v2 evolve, {}", holder());
-        let sql = format!("set application_name to {}", literal(&name));
-        let named = sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.connection()?).await;
-        named.map(drop).map_err(|error| self.failed(&error))
+        let place = self.place.clone();
+        lock::name_session(self.connection()?, "evolve", &place).await
     }
 
     /// The advisory lock alone. Who has it shows in the name of the session.
     async fn lock_bare(&mut self) -> Result<()> {
         self.name_session().await?;
-        let query = sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(ADVISORY_KEY);
-        let locked: bool = query
-            .fetch_one(self.connection()?)
-            .await
-            .map_err(|error| Error::database(&self.place, &error))?;
-        if locked {
-            return Ok(());
-        }
-        let holder: Option<String> = sqlx::query_scalar(
-            "select a.application_name from pg_locks l join pg_stat_activity a using (pid) \
-             where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.database = \
-               (select oid from pg_database where datname = current_database()) \
-               and (l.classid::int8 << 32 | l.objid::int8) = $1",
-        )
-        .bind(ADVISORY_KEY)
-        .fetch_optional(self.connection()?)
-        .await
-        .map_err(|error| Error::database(&self.place, &error))?;
-        let holder = holder.unwrap_or_else(|| "somebody who has just ended".to_owned());
-        Err(Error::refused(format!("{} is in use by another run: {holder}", self.place))
-            .help("wait until it has ended; if its program is dead, the server frees the lock by itself within moments"))
+        let place = self.place.clone();
+        lock::seize(self.connection()?, &place).await?;
+        lock::require_whole(self.connection()?, &place).await
     }
 }
 

@@ -20,6 +20,7 @@ pub use clean::what_clean_removes;
 pub use collections::{CollectionSpec, IndexSpec, collections};
 
 use super::{CONTROL_VERSION, SetupFiles, SetupSummary};
+use crate::backup::mongodb::marker;
 use crate::connect::MongoDb;
 use crate::{Error, Result};
 
@@ -39,6 +40,7 @@ pub async fn apply(v2: &MongoDb, files: &SetupFiles, clean: bool) -> Result<Setu
     let wanted = collections(files, &data)?;
     let control = collections::control(files)?;
 
+    marker::require_none(v2).await?;
     refuse_newer(v2).await?;
     let removed = if clean { clean::remove(v2, &control).await? } else { 0 };
     let structure = structure::ensure(v2, &control, &wanted).await?;

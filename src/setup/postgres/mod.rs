@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 pub use clean::what_clean_removes;
 
 use super::{CONTROL_VERSION, SetupFiles, SetupSummary, files};
+use crate::target::postgres::lock::require_whole;
 use crate::{Error, Result};
 
 /// Keeps two setups of one database apart; any number will do, as long as it stays the same.
@@ -40,6 +41,7 @@ pub async fn apply(conn: &mut PgConnection, files: &SetupFiles, clean: bool) -> 
     let mut tx = conn.begin().await.map_err(v2)?;
     prepare_session(&mut tx).await?;
     let database = database_name(&mut tx).await?;
+    require_whole(&mut tx, "V2").await?;
     let removed = if clean { clean::remove(&mut tx).await? } else { 0 };
     control_schema(&mut tx, files).await?;
     let structure = structure::ensure(&mut tx, files).await?;

@@ -53,11 +53,13 @@ impl<'f> Fresh<'f> {
         this
     }
 
-    fn documents(&self, row: u32, shape: usize) -> &[&'f RawDocument] {
+    /// The documents of a row.
+    pub fn documents(&self, row: u32, shape: usize) -> &[&'f RawDocument] {
         self.documents.get(&(row, shape)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn pushes(&self, row: u32, shape: usize, array: usize) -> &[&'f RawDocument] {
+    /// What a row adds to an array of its account.
+    pub fn pushes(&self, row: u32, shape: usize, array: usize) -> &[&'f RawDocument] {
         self.pushes.get(&(row, shape, array)).map(Vec::as_slice).unwrap_or_default()
     }
 }
@@ -348,7 +350,7 @@ fn element_nodes<'s>(shape: &'s Shape<'_>, path: &str) -> Option<&'s [Node<'s>]>
 }
 
 /// The field by which an array's elements are told apart.
-fn id_of_elements<'e>(entity: &'e Entity, shape: &Shape<'_>, path: &str) -> Option<&'e str> {
+pub fn id_of_elements<'e>(entity: &'e Entity, shape: &Shape<'_>, path: &str) -> Option<&'e str> {
     let array = shape.arrays.iter().find(|array| array.path == path)?;
     let (write, ..) = array.writes.first()?;
     let columns = &entity.writes[*write].columns;

@@ -50,11 +50,11 @@ pub fn compose(
 }
 
 /// The value of a field.
-fn find<'d>(fields: &[(&str, Value<'d>)], wanted: &str) -> Option<Value<'d>> {
+pub fn find<'d>(fields: &[(&str, Value<'d>)], wanted: &str) -> Option<Value<'d>> {
     fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value)
 }
 
 /// The embedded document that a value is.
-fn inside<'d>(value: Option<Value<'d>>) -> &'d RawDocument {
+pub fn inside<'d>(value: Option<Value<'d>>) -> &'d RawDocument {
     value.and_then(Value::document).unwrap_or_else(|| empty())
 }

@@ -11,13 +11,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::session::{ENTITIES, LEDGER, META, Shared, at, count_at, id_text, raw, text_at};
 use super::{accounts, bulk, counts, ledger, overview, structure};
-use crate::census::ExistingAccount;
+use crate::census::{ExistingAccount, evenly};
 use crate::error::{Error, Result};
 use crate::ledger::Outcome;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::target::{
-    Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
-    Overview, definition_fact,
+    CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
+    NewEntity, Overview, definition_fact,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -105,7 +105,7 @@ impl Control for Session {
         let cursor = raw(&self.database, LEDGER)
             .find(ledger::lines_of(entity))
             .sort(doc! { "_id": 1 })
-            .projection(doc! { "outcome": 1, "sourceHash": 1 })
+            .projection(doc! { "outcome": 1, "sourceHash": 1, "claims": 1, "accountId": 1 })
             .batch_size(10_000)
             .await
             .map_err(|error| self.failed(&error))?;
@@ -132,6 +132,20 @@ impl Control for Session {
             .map_err(|error| self.failed(&error))?;
         self.collection(ENTITIES)
             .update_one(doc! { "_id": entity }, doc! { "$set": { "definitionHash": definition_hash } })
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(&error))
+    }
+
+    async fn forget_claims(&mut self, rules: &str) -> Result<()> {
+        let ledger = self.collection(LEDGER);
+        let forgotten =
+            ledger.update_many(doc! { "claims": { "$exists": true } }, doc! { "$unset": { "claims": "" } });
+        forgotten.await.map_err(|error| self.failed(&error))?;
+        // Last: until then they are of the old rules, which the fact says.
+        self.collection(META)
+            .update_one(doc! { "_id": CLAIMS_FACT }, doc! { "$set": { "value": rules } })
+            .upsert(true)
             .await
             .map(drop)
             .map_err(|error| self.failed(&error))
@@ -223,7 +237,7 @@ impl Control for Session {
             let [email, phone, username] =
                 fields.map(|field| field.as_deref().and_then(|field| text_at(document, field)));
             let id = at(document, &accounts.id_column).map(id_text).unwrap_or_default();
-            let ours = ours.binary_search(&xxh3_64(id.as_bytes())).is_ok();
+            let ours = evenly::position(ours.len(), xxh3_64(id.as_bytes()), |at| ours[at]).is_some();
             each(&ExistingAccount { id: &id, email, phone, username, ours });
         }
         Ok(())

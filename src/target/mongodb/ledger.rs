@@ -6,7 +6,9 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::document::Documents;
-use super::session::{at, id, text_at};
+use super::session::{at, id, id_text, text_at};
+use crate::census::Claims;
+use crate::ids;
 use crate::ledger::{Known, Line, Outcome};
 use crate::migrator::Note;
 use crate::plan::{AccountField, BsonKind, Entity, Fill, KeyKind, Plan, When};
@@ -104,7 +106,14 @@ pub fn parse(line: &RawDocument) -> Option<(String, Known)> {
     let outcome = Outcome::from_letter(at(line, "outcome")?.as_str()?)?;
     let RawBsonRef::Binary(hash) = at(line, "sourceHash")? else { return None };
     let source_hash = u128::from_be_bytes(hash.bytes.try_into().ok()?);
-    Some((key_text(line)?, Known { outcome, source_hash }))
+    let claims = match at(line, "claims") {
+        Some(RawBsonRef::Binary(claims)) => claims.bytes.try_into().ok(),
+        _ => None,
+    };
+    let claims = claims.map(|bytes| Claims::from_u128(u128::from_be_bytes(bytes)));
+    let joined = at(line, "accountId").filter(|_| outcome == Outcome::Merged);
+    let joined = joined.and_then(|account| ids::parse(&id_text(account)));
+    Some((key_text(line)?, Known { outcome, source_hash, claims, joined }))
 }
 
 fn binary(bytes: &[u8]) -> Binary {
@@ -136,6 +145,9 @@ impl LineShape {
             "outcome": line.outcome.letter(),
             "sourceHash": binary(&line.hash().to_be_bytes()),
         };
+        if let Some(claims) = line.claims {
+            append(&mut document, "claims", Bson::Binary(binary(&claims.to_u128().to_be_bytes())))?;
+        }
         if let Some(account) = &line.account_id {
             append(&mut document, "accountId", id(&self.account, account))?;
         }

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::session::{LEDGER, LOCK, RUNS, Shared, id, require_setup};
 use super::step::Steps;
 use super::{bulk, prune, rollback};
+use crate::backup::mongodb::marker;
 use crate::connect::{self, MongoDb};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
 use crate::error::{Error, Result};
@@ -66,12 +67,24 @@ pub struct RunLock {
 }
 
 impl Held {
-    /// Takes the lock, or refuses and says who holds it.
+    /// Takes the lock, or refuses and says who holds it, or that V2 is being restored.
     pub async fn take(shared: &Arc<Shared>) -> Result<Self> {
-        Self::take_as(shared, None).await
+        Self::take_whole(shared, None).await
     }
 
-    /// As [`Held::take`]; with the command's name also of a database that `setup` has not prepared, where no run can be
+    /// As [`Held::take_as`]; refuses a V2 that carries the mark of a restore. Before the lock is touched, as the restore may
+    /// just be replacing its collection; and with the lock in hand, as the mark may have been set a moment ago.
+    pub async fn take_whole(shared: &Arc<Shared>, command: Option<&str>) -> Result<Self> {
+        marker::require_none(shared.connection().await?).await?;
+        let held = Self::take_as(shared, command).await?;
+        if let Err(error) = marker::require_none(&held.connection).await {
+            target::Held::give_up(Box::new(held)).await;
+            return Err(error);
+        }
+        Ok(held)
+    }
+
+    /// Takes the lock, or refuses and says who holds it; with the command's name also of a database that `setup` has not prepared, where no run can be
     /// recorded that would tell others what is going on.
     pub async fn take_as(shared: &Arc<Shared>, command: Option<&str>) -> Result<Self> {
         let id = Uuid::now_v7();

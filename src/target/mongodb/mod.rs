@@ -7,6 +7,7 @@ mod accounts;
 mod array;
 mod bulk;
 mod change;
+mod compare;
 mod compose;
 mod conflicts;
 mod control;
@@ -45,8 +46,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
+use crate::backup::mongodb::marker;
 use crate::definition::Definitions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
 use crate::target::{
@@ -73,10 +75,11 @@ impl MongoDb {
     /// Refused, naming the holder, if another run has it.
     pub async fn lock(&self, record: &RunRecord) -> Result<Box<dyn RunLock>> {
         let connection = self.shared.connection().await?;
+        marker::require_none(connection).await?;
         if session::is_prepared(&connection.database, &self.shared.place).await? {
             return self.hold().await?.begin(record).await;
         }
-        let held = lock::Held::take_as(&self.shared, Some(record.command)).await?;
+        let held = lock::Held::take_whole(&self.shared, Some(record.command)).await?;
         let run = RunName { number: 0, id: held.id() };
         Ok(Box::new(held.fence(run).await?))
     }
@@ -114,9 +117,8 @@ impl Target for MongoDb {
         Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone())))
     }
 
-    async fn comparer(&self, _plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
-        Err(Error::refused(format!("{}: fields can be compared in Postgres only, so far", self.place()))
-            .help("`--compare-counts` proves counts, records and references of MongoDB, too"))
+    async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        Ok(Box::new(compare::Comparer::new(self.shared.clone(), plan.clone())))
     }
 
     async fn replicas(&self) -> Result<Box<dyn Replicas>> {

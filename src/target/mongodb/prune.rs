@@ -24,6 +24,7 @@ use super::step::{Step, Steps};
 use super::stored::{By, Place, Stored, by};
 use super::transaction::{Failure, Transaction};
 use crate::error::Result;
+use crate::failpoint;
 use crate::ledger::{Outcome, Reject};
 use crate::plan::{Entity, KeyKind, Plan};
 use crate::settings::OnEdited;
@@ -69,6 +70,7 @@ pub async fn prune(
         let step =
             Removal { entity, shapes: &shapes, keys, needed: &needed, shared: &shared_accounts, on_edited };
         let done = steps.take(&step).await?;
+        failpoint::reach("mongodb.pruned")?;
         pruned.removed += done.removed;
         pruned.edited += done.edited;
         pruned.refused += done.refused;
@@ -192,9 +194,12 @@ impl Step for Removal<'_> {
         }
         let records: Vec<_> = records.iter().map(|record| (0, &**record)).collect();
         transaction.insert(REPLACED, &records).await?;
+        failpoint::reach("mongodb.prune.kept")?;
         stored.flush(transaction).await?;
+        failpoint::reach("mongodb.prune.documents")?;
         transaction.delete(LEDGER, doc! { "_id": { "$in": gone } }).await?;
         log.write(transaction).await?;
+        failpoint::reach("mongodb.prune.commit")?;
         Ok(pruned)
     }
 }

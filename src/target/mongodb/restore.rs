@@ -17,6 +17,7 @@ use super::step::{Step, Steps};
 use super::stored::{Place, Stored};
 use super::transaction::{Failure, Transaction};
 use crate::error::Result;
+use crate::failpoint;
 use crate::plan::Plan;
 use crate::target::RolledBack;
 
@@ -49,6 +50,7 @@ pub async fn restore(
             }
             let step = Return { run, records: &records, entity: &entity.name, growing: &growing };
             let back = steps.take(&step).await?;
+            failpoint::reach("mongodb.restored")?;
             back.restored.iter().for_each(|(collection, count)| result.restored(collection, *count));
             result.kept.extend(back.kept);
             result.lines += back.lines;
@@ -145,6 +147,7 @@ impl Step for Return<'_> {
             self.bring(kept, &mut stored, &mut back);
         }
         stored.flush(transaction).await?;
+        failpoint::reach("mongodb.restore.documents")?;
         if !keys.is_empty() {
             // A row whose line comes back has the conflicts that it had; others only get back the entry that was replaced.
             transaction.delete(CONFLICTS, conflicts_of(self.entity, &keys)).await?;
@@ -157,6 +160,7 @@ impl Step for Return<'_> {
         }
         // A run that only changed and removed has no other last chunk.
         finish(transaction, self.run).await?;
+        failpoint::reach("mongodb.restore.commit")?;
         Ok(back)
     }
 }

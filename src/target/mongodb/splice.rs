@@ -24,6 +24,12 @@ impl<'d> Value<'d> {
         if self.kind == DOCUMENT { RawDocument::from_bytes(self.bytes).ok() } else { None }
     }
 
+    /// The elements of the array that it is.
+    pub fn items(self) -> Option<Vec<Self>> {
+        let items = RawDocument::from_bytes(self.bytes).ok().filter(|_| self.kind == ARRAY)?;
+        Some(fields(items).into_iter().map(|(_, item)| item).collect())
+    }
+
     /// A document as a value.
     pub fn of(document: &'d RawDocument) -> Self {
         Self { kind: DOCUMENT, bytes: document.as_bytes() }
@@ -58,10 +64,7 @@ pub fn array<'d>(document: &'d RawDocument, path: &str) -> Vec<Value<'d>> {
     };
     match rest {
         Some(rest) => value.document().map(|inner| array(inner, rest)).unwrap_or_default(),
-        None if value.kind == ARRAY => RawDocument::from_bytes(value.bytes)
-            .map(|items| fields(items).into_iter().map(|(_, item)| item).collect())
-            .unwrap_or_default(),
-        None => Vec::new(),
+        None => value.items().unwrap_or_default(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! One transaction of whoever holds the lock, outside of the writers: a step of a rollback, or of a removal. It is taken as
-//! often as it needs, so each step must find out by itself that it has been taken already.
+//! One transaction of whoever holds the lock, outside of the writers: a step of a rollback, or of a removal; or of whoever
+//! only reads. It is taken as often as it needs, so each step must find out by itself that it has been taken already.
 
 use async_trait::async_trait;
 use mongodb::ClientSession;
@@ -31,6 +31,8 @@ pub struct Steps<'s> {
     session: ClientSession,
     run: i32,
     again: &'static str,
+    /// Whether nothing is written.
+    reads: bool,
 }
 
 impl<'s> Steps<'s> {
@@ -46,7 +48,15 @@ impl<'s> Steps<'s> {
         if !name_session(shared, &connection.database, (run, FENCE), &session).await? {
             return Err(lost(&shared.place));
         }
-        Ok(Self { shared, connection, session, run, again })
+        Ok(Self { shared, connection, session, run, again, reads: false })
+    }
+
+    /// Of a command that writes nothing and holds no lock.
+    pub async fn reading(shared: &'s Shared, connection: &'s MongoDb) -> Result<Self> {
+        let session = connection.client.start_session().await;
+        let session = session.map_err(|error| shared.failed(&error))?;
+        let again = "run the same command again later";
+        Ok(Self { shared, connection, session, run: 0, again, reads: true })
     }
 
     /// One transaction, as often as it takes. A commit that nobody answered is committed again; where that stays
@@ -87,9 +97,15 @@ impl<'s> Steps<'s> {
             session: &mut self.session,
             place: &self.shared.place,
             run: self.run,
-            real: true,
+            real: !self.reads,
         };
         transaction.begin().await?;
+        if self.reads {
+            let done = step.take(&mut transaction).await?;
+            // Whether or not the server hears of it: there is nothing to commit.
+            drop(transaction.session.abort_transaction().await);
+            return Ok(done);
+        }
         transaction.pass_fence(FENCE).await?;
         let done = step.take(&mut transaction).await?;
         transaction.commit().await?;

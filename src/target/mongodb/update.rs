@@ -24,11 +24,12 @@ use super::shape::shapes;
 use super::stored::Stored;
 use super::transaction::{Failure, Transaction};
 use crate::error::Error;
+use crate::failpoint;
 use crate::ledger::Reject;
 use crate::migrator::Note;
 use crate::plan::Plan;
 use crate::settings::OnEdited;
-use crate::target::{Batch, EDITED, REFUSED};
+use crate::target::{ACCOUNT_CHANGED, Batch, EDITED, REFUSED};
 
 impl Transaction<'_> {
     /// Brings a part of a chunk up to date; commit is not its own. Rows that cannot be are rejected in the batch.
@@ -39,8 +40,7 @@ impl Transaction<'_> {
         let lines = self.lines(batch, part, &line_shape).await?;
         for (&row, line) in lines.iter().filter(|(row, _)| !batch.is_rejected(**row)).collect::<Vec<_>>() {
             if batch.lines[row as usize].account_id != at(line, "accountId").map(id_text) {
-                let reason = "V1's row belongs to another person now than the one whose account it has in V2";
-                batch.reject(row, Reject::new("account-changed", reason));
+                batch.reject(row, Reject::new("account-changed", ACCOUNT_CHANGED));
             }
         }
         let documents = assemble(batch, entity, |row| lines.contains_key(&row));
@@ -51,6 +51,7 @@ impl Transaction<'_> {
             let open = lines.iter().filter(|(row, _)| !batch.is_rejected(**row)).map(|(_, line)| line);
             stored.load(self, entity, shape, open).await?;
         }
+        failpoint::reach("mongodb.update.read")?;
         let mut log = Log::read(self, &batch.name, lines.values()).await?;
         // The chunk may be tried more than once.
         batch.records.notes.retain(|note| !lines.contains_key(&note.row) || note.kind != EDITED);
@@ -95,15 +96,18 @@ impl Transaction<'_> {
         }
         let kept: Vec<_> = kept.iter().map(|(row, record)| (*row, &**record)).collect();
         self.insert(REPLACED, &kept).await?;
+        failpoint::reach("mongodb.update.kept")?;
         stored.flush(self).await?;
+        failpoint::reach("mongodb.update.documents")?;
         let new_lines: Vec<_> = new_lines.iter().map(|(row, id, line)| (*row, id.clone(), &**line)).collect();
         let written = self.replace(LEDGER, &new_lines).await;
         written.map_err(|failure| self.ours(failure))?;
+        failpoint::reach("mongodb.update.ledger")?;
         log.write(self).await
     }
 
     /// The ledger's lines of a part of a chunk, by row.
-    async fn lines(
+    pub async fn lines(
         &mut self,
         batch: &Batch,
         part: &Range<u32>,

@@ -13,11 +13,11 @@ use super::sent::Sent;
 use super::table;
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
-use crate::plan::{AccountField, Column, Entity, Fill, Plan, Write};
+use crate::plan::{Entity, Plan, Write};
 use crate::row::Lines;
 use crate::settings::Settings;
 use crate::source::quoted;
-use crate::target::stays::{Stays, stays};
+use crate::target::stays::{Stays, compared};
 use crate::target::{self, Batch, Difference};
 
 /// A connection that only reads.
@@ -58,6 +58,8 @@ impl Comparer {
             let record = format!("record.{}::text", quoted(&column.name));
             let differs = format!("{record} is distinct from sent.c{index}::{full_type}::text");
             match compared(entity, column) {
+                // Records are found by it.
+                _ if index == id => continue,
                 Stays::Always => continue,
                 Stays::Never => differing.push(differs),
                 Stays::WithEmail => differing.push(format!("not sent.email and {differs}")),
@@ -109,7 +111,7 @@ impl Comparer {
         let types = full_types(&mut self.connection, write).await?;
         let wanted = write.columns.iter().enumerate();
         let wanted: Vec<_> = wanted
-            .filter(|(_, column)| !matches!(compared(entity, column), Stays::Always))
+            .filter(|(_, of)| of.name != column && compared(entity, of) != Stays::Always)
             .map(|(index, column)| {
                 let full = types.iter().find(|(name, _)| *name == column.name);
                 (index, column.name.as_str(), full.map_or("text", |(_, full)| full.as_str()))
@@ -155,7 +157,7 @@ impl Comparer {
 
 #[async_trait]
 impl target::Comparer for Comparer {
-    async fn compare(&mut self, batch: &Batch) -> Result<Vec<Difference>> {
+    async fn compare(&mut self, batch: &mut Batch) -> Result<Vec<Difference>> {
         let plan = self.plan.clone();
         let entity = &plan.entities[batch.entity];
         let mut found = Vec::new();
@@ -171,18 +173,6 @@ impl target::Comparer for Comparer {
             compared.map_err(|error| Error::database(&self.place, &error))?;
         }
         Ok(found)
-    }
-}
-
-/// Whether a column says something that V1's row decides.
-fn compared(entity: &Entity, column: &Column) -> Stays {
-    let dated = entity.account.as_ref().is_some_and(|account| account.updated_at.is_some());
-    match &column.fill {
-        _ if column.later => Stays::Never,
-        Fill::Account(AccountField::UpdatedAt) if !dated => Stays::Always,
-        // The key that records are found by.
-        Fill::Id | Fill::DerivedId(_) => Stays::Always,
-        other => stays(entity, other),
     }
 }
 

@@ -6,21 +6,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::try_unfold;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::require_control_schema;
 use super::{accounts, bulk, counts, overview, structure, table};
-use crate::census::ExistingAccount;
+use crate::census::{Claims, ExistingAccount, evenly};
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
+use crate::ids;
 use crate::ledger::{Known, Outcome, literal};
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::row::{Rows, unescape};
 use crate::settings::Settings;
 use crate::source::quoted;
 use crate::target::{
-    Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login, NewEntity,
-    Overview, definition_fact,
+    CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
+    NewEntity, Overview, definition_fact,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -114,7 +116,8 @@ impl Control for Session {
             KeyKind::Text | KeyKind::Uuid => "key",
         };
         let sql = format!(
-            "copy (select key, outcome, source_hash from v1v2.ledger where entity = {} order by {order}) to stdout",
+            "copy (select key, outcome, source_hash, claims, case outcome when 'g' then account_id end \
+             from v1v2.ledger where entity = {} order by {order}) to stdout",
             literal(entity)
         );
         let Self { connection, place, patience } = self;
@@ -149,6 +152,24 @@ impl Control for Session {
             .await
             .map(drop)
             .map_err(|error| self.failed(&error))
+    }
+
+    async fn forget_claims(&mut self, rules: &str) -> Result<()> {
+        let forget = async {
+            let mut transaction = self.connection.begin().await?;
+            sqlx::query("update v1v2.ledger set claims = null where claims is not null")
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(
+                "insert into v1v2.meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
+            )
+            .bind(CLAIMS_FACT)
+            .bind(rules)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        };
+        forget.await.map_err(|error| Error::database(&self.place, &error))
     }
 
     async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()> {
@@ -197,10 +218,12 @@ impl Control for Session {
             name.as_deref()
                 .map_or_else(|| "null".to_owned(), |name| format!("account.{}::text", quoted(name)))
         };
+        // Eight bytes for each, because a V2 may have as many accounts as V1 has rows. A join would have Postgres sort both
+        // sides by their texts.
+        let mut ours: Vec<u64> = Vec::new();
+        let named = "copy (select account_id from v1v2.ledger where account_id is not null) to stdout";
         let sql = format!(
-            "copy (select account.{id}::text, {}, {}, {}, known.account_id is not null from {table} as account \
-             left join (select distinct account_id from v1v2.ledger where account_id is not null) as known \
-             on known.account_id = account.{id}::text) to stdout",
+            "copy (select account.{id}::text, {}, {}, {} from {table} as account) to stdout",
             column(&accounts.email_column),
             column(&accounts.phone_column),
             column(&accounts.username_column),
@@ -209,21 +232,29 @@ impl Control for Session {
         );
         let Self { connection, place, .. } = self;
         let failed = |error: sqlx::Error| Error::database(place, &error);
+        let mut lines = connection.copy_out_raw(named).await.map_err(failed)?;
+        while let Some(line) = lines.try_next().await.map_err(failed)? {
+            ours.push(xxh3_64(line.strip_suffix(b"\n").unwrap_or(&line)));
+        }
+        drop(lines);
+        ours.sort_unstable();
+        ours.dedup();
         let mut lines = connection.copy_out_raw(&sql).await.map_err(failed)?;
         while let Some(line) = lines.try_next().await.map_err(failed)? {
-            let mut rows = Rows::new(5);
+            let mut rows = Rows::new(4);
             if !rows.push(&line) {
                 return Err(Error::failed(format!(
                     "{place}: V2 sent an account with another number of columns"
                 )));
             }
             let row = rows.row(0);
+            let id = row.text(0).unwrap_or_default();
             each(&ExistingAccount {
-                id: &row.text(0).unwrap_or_default(),
+                id: &id,
                 email: row.text(1).as_deref(),
                 phone: row.text(2).as_deref(),
                 username: row.text(3).as_deref(),
-                ours: row.raw(4) == Some(b"t"),
+                ours: evenly::position(ours.len(), xxh3_64(id.as_bytes()), |at| ours[at]).is_some(),
             });
         }
         Ok(())
@@ -277,12 +308,15 @@ impl Control for Session {
 }
 
 fn parse(line: &[u8]) -> Option<(String, Known)> {
-    let mut rows = Rows::new(3);
+    let mut rows = Rows::new(5);
     if !rows.push(line) {
         return None;
     }
     let row = rows.row(0);
     let outcome = Outcome::from_letter(&row.text(1)?)?;
     let source_hash = uuid::Uuid::parse_str(&row.text(2)?).ok()?.as_u128();
-    Some((row.text(0)?.into_owned(), Known { outcome, source_hash }))
+    let claims = row.text(3).and_then(|claims| uuid::Uuid::parse_str(&claims).ok());
+    let claims = claims.map(|claims| Claims::from_u128(claims.as_u128()));
+    let joined = row.text(4).and_then(|account| ids::parse(&account));
+    Some((row.text(0)?.into_owned(), Known { outcome, source_hash, claims, joined }))
 }

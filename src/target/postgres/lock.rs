@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::ending::End;
 use super::link::{self, Session};
 use super::{bulk, prune, rollback};
+use crate::backup::{self, MARKER};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -46,15 +47,9 @@ impl Held {
     pub async fn take(settings: &Arc<Settings>, place: &str) -> Result<Self> {
         let mut connection = connect::postgres(Side::V2, settings).await?;
         let failed = |error: sqlx::Error| Error::database(place, &error);
+        seize(&mut connection, place).await?;
+        require_whole(&mut connection, place).await?;
         require_control_schema(&mut connection, place).await?;
-        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
-            .bind(ADVISORY_KEY)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed)?;
-        if !locked {
-            return Err(held(&mut connection, place).await?);
-        }
         failpoint::reach("postgres.lock.taken")?;
         fence_off(&mut connection, place).await?;
         failpoint::reach("postgres.lock.fenced")?;
@@ -172,10 +167,45 @@ impl target::RunLock for RunLock {
     }
 }
 
+/// Takes the advisory lock for as long as the connection lives, or refuses and says who holds it.
+pub async fn seize(connection: &mut PgConnection, place: &str) -> Result<()> {
+    let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+        .bind(ADVISORY_KEY)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| Error::database(place, &error))?;
+    if locked { Ok(()) } else { Err(held(connection, place).await?) }
+}
+
+/// By this name others see who has the lock where no record of a run can tell them: `v1v2 evolve, …`.
+pub async fn name_session(connection: &mut PgConnection, command: &str, place: &str) -> Result<()> {
+    // The server cuts names off after 63 bytes.
+    let name = format!("v1v2 {command}, {}", holder());
+    let sql = format!("set application_name to {}", literal(&name));
+    let named = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    named.map(drop).map_err(|error| Error::database(place, &error))
+}
+
+/// Refuses a V2 that is being restored, or whose restore was interrupted. To be asked with the lock in hand: the mark is set
+/// by whoever has the lock, and stays when that one loses it.
+pub async fn require_whole(connection: &mut PgConnection, place: &str) -> Result<()> {
+    let mark: Option<Option<String>> = sqlx::query_scalar(
+        "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = $1",
+    )
+    .bind(MARKER)
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| Error::database(place, &error))?;
+    match mark {
+        None => Ok(()),
+        Some(what) => Err(backup::half_restored(place, what.as_deref().unwrap_or("restore"))),
+    }
+}
+
 /// A holder that lost the advisory lock with its connection may still have writers. After this none of their
 /// transactions can begin, and those that were under way have ended, so what is read from now on stays true. It takes a
 /// lock on the table: writers share the row, and a queue of them would let an update of it starve.
-async fn fence_off(connection: &mut PgConnection, place: &str) -> Result<()> {
+pub async fn fence_off(connection: &mut PgConnection, place: &str) -> Result<()> {
     let sql = format!(
         "begin; lock table v1v2.lock in exclusive mode; \
          update v1v2.lock set run = null, holder = {}, pid = pg_backend_pid(), since = clock_timestamp(); commit",
@@ -234,19 +264,39 @@ async fn require_same_source(connection: &mut PgConnection, place: &str, record:
 }
 
 async fn held(connection: &mut PgConnection, place: &str) -> Result<Error> {
-    let row = sqlx::query(
-        "select l.holder, to_char(r.started_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC', r.command, r.id::text \
-         from v1v2.lock l join v1v2.runs r on r.no = l.run",
+    let failed = |error: sqlx::Error| Error::database(place, &error);
+    let holder: Option<(i32, String)> = sqlx::query_as(
+        "select a.pid, coalesce(a.application_name, '') from pg_locks l join pg_stat_activity a using (pid) \
+         where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.database = \
+           (select oid from pg_database where datname = current_database()) \
+           and (l.classid::int8 << 32 | l.objid::int8) = $1",
     )
-    .fetch_optional(connection)
+    .bind(ADVISORY_KEY)
+    .fetch_optional(&mut *connection)
     .await
-    .map_err(|error| Error::database(place, &error))?;
-    let who = match row {
-        Some(row) => {
+    .map_err(failed)?;
+    let on_record = "select to_regclass('v1v2.lock') is not null";
+    let on_record: bool = sqlx::query_scalar(on_record).fetch_one(&mut *connection).await.map_err(failed)?;
+    // Not the record of a run that has ended: its lock may be somebody else's by now.
+    let row = match &holder {
+        Some((pid, _)) if on_record => sqlx::query(
+            "select l.holder, to_char(r.started_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC', r.command, r.id::text \
+             from v1v2.lock l join v1v2.runs r on r.no = l.run where l.pid = $1",
+        )
+        .bind(pid)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed)?,
+        _ => None,
+    };
+    let who = match (row, holder) {
+        (Some(row), _) => {
             let text = |index: usize| row.try_get::<String, _>(index).unwrap_or_default();
             format!("`{}` of {} (run {}, since {})", text(2), text(0), text(3), text(1))
         }
-        None => "a run that is just beginning or ending".to_owned(),
+        (None, Some((_, name))) if name.starts_with("v1v2 ") => name,
+        (None, Some(_)) => "a run that is just beginning or ending".to_owned(),
+        (None, None) => "somebody who has just ended".to_owned(),
     };
     Ok(Error::refused(format!("{place} is in use by another run: {who}")).help(
         "wait until it has ended; if its program is dead, the server frees the lock by itself within moments",

@@ -167,6 +167,7 @@ impl Session<'_> {
 
     /// An entry of the conflict log for each key of a table.
     async fn note(&mut self, of: &str, entity: &str, kind: &str, detail: &str) -> sqlx::Result<()> {
+        self.keep_entries(kind, &format!("join {of} using (key) where true")).await?;
         self.execute(&format!(
             "insert into v1v2.conflicts (entity, key, kind, run, decision, detail) \
              select {entity}, key, {}, {}, 'kept', {} from {of} \

@@ -26,6 +26,10 @@ pub enum How {
     Changed,
     /// V1's row was gone.
     Removed,
+    /// V1's row had been rejected, and was tried again: only its line and its conflicts were there.
+    Retried,
+    /// It stayed as it was, and the conflict log's entry that says so replaced an older one.
+    Stayed,
 }
 
 impl How {
@@ -34,6 +38,8 @@ impl How {
         match self {
             Self::Changed => "u",
             Self::Removed => "p",
+            Self::Retried => "r",
+            Self::Stayed => "s",
         }
     }
 }
@@ -100,7 +106,7 @@ impl Session<'_> {
     /// Keeps the lines of ledger and conflict log of the keys in a table `of`.
     pub async fn keep_ledger(&mut self, of: &str) -> sqlx::Result<()> {
         let entity = crate::ledger::literal(&self.entity.name);
-        for name in ["ledger", "conflicts"] {
+        for name in OWN {
             let from = format!("v1v2.{name} as record join {of} using (key) where record.entity = {entity}");
             let table = TableName { schema: "v1v2".to_owned(), name: name.to_owned() };
             self.keep(&table, "record.key", &from).await?;
@@ -109,13 +115,98 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Keeps entries of the conflict log that other runs made of rows that stay, and that new ones are to replace. `which` is
+    /// a join or a condition that picks them.
+    pub async fn keep_entries(&mut self, kind: &str, which: &str) -> sqlx::Result<()> {
+        let from = format!(
+            "v1v2.conflicts as record {which} and record.entity = {} and record.kind = {} and record.run <> {}",
+            crate::ledger::literal(&self.entity.name),
+            crate::ledger::literal(kind),
+            self.run
+        );
+        let log = TableName { schema: "v1v2".to_owned(), name: "conflicts".to_owned() };
+        let how = std::mem::replace(&mut self.how, How::Stayed);
+        let kept = self.keep(&log, "record.key", &from).await;
+        self.how = how;
+        kept
+    }
+}
+
+/// What v1v2 itself says about a row.
+const OWN: [&str; 2] = ["ledger", "conflicts"];
+
+/// Removes what ledger and conflict log say of rows that had been rejected and are tried again, and keeps it.
+pub async fn forget(
+    connection: &mut PgConnection,
+    patience: Duration,
+    run: i32,
+    entity: &str,
+    keys: &[&str],
+) -> sqlx::Result<()> {
+    for name in OWN {
+        let sql = format!(
+            "with gone as (delete from v1v2.{name} where entity = $1 and key = any ($2) returning *) \
+             insert into v1v2.replaced (run, how, entity, key, table_name, record) \
+             select $3, '{}', $1, key, '\"v1v2\".\"{name}\"', gone::text from gone",
+            How::Retried.letter()
+        );
+        let gone = sqlx::query(AssertSqlSafe(sql)).bind(entity).bind(keys).bind(run);
+        answered(patience, gone.execute(&mut *connection)).await?;
+    }
+    Ok(())
+}
+
+/// Makes rows of the table `taken` rejected again that the run had tried again, in the transaction in which their lines of
+/// that run went.
+pub async fn retried(connection: &mut PgConnection, entity: &str, run: i32) -> sqlx::Result<()> {
+    let of = format!(
+        "p.run = {run} and p.how = '{}' and p.entity = {} and p.key = t.key",
+        How::Retried.letter(),
+        crate::ledger::literal(entity)
+    );
+    let insert = |name: &str| {
+        format!(
+            "insert into v1v2.{name} select (p.record::v1v2.{name}).* from v1v2.replaced p join taken t on {of} \
+             where p.table_name = '\"v1v2\".\"{name}\"'; "
+        )
+    };
+    let sql = OWN.map(insert).concat() + &format!("delete from v1v2.replaced p using taken t where {of}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}
+
+/// Once nothing else is left of a run: what it told about rows that stayed becomes what others had told, and what later runs
+/// keep of rows that it had rejected goes, which is of no use any more.
+pub async fn end(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
+    let stayed = format!("run = {run} and how = '{}'", How::Stayed.letter());
+    let sql = format!(
+        "delete from v1v2.conflicts where run = {run}; \
+         insert into v1v2.conflicts select (record::v1v2.conflicts).* from v1v2.replaced where {stayed} \
+           on conflict do nothing; \
+         delete from v1v2.replaced where {stayed}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+    for name in OWN {
+        // What is kept of another table cannot be read as this one's: the condition goes before the cast.
+        let sql = format!(
+            "delete from v1v2.replaced where case when how in ('{}', '{}') and table_name = '\"v1v2\".\"{name}\"' \
+             then (record::v1v2.{name}).run = $1 else false end",
+            How::Retried.letter(),
+            How::Stayed.letter()
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(run).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 /// Refuses to take back a run of which a later one has changed or removed rows: that one goes first.
 pub async fn require_latest(connection: &mut PgConnection, run: RunName, place: &str) -> Result<()> {
     let later: Option<String> = sqlx::query_scalar(
         "select r.id::text from v1v2.replaced p join v1v2.runs r on r.no = p.run \
-         where p.table_name = '\"v1v2\".\"ledger\"' and r.state <> 'rolled_back' and p.run <> $1 \
+         where p.table_name = '\"v1v2\".\"ledger\"' and r.state <> 'rolled_back' and p.run <> $1 and p.how <> 'r' \
            and (p.record::v1v2.ledger).run = $1 order by p.run desc limit 1",
     )
+    // A row that this run had rejected has nothing that a later one could need.
     .bind(run.number)
     .fetch_optional(connection)
     .await
@@ -275,7 +366,7 @@ async fn records(
 async fn bookkeeping(connection: &mut PgConnection, entity: &Entity, run: i32, how: How) -> sqlx::Result<()> {
     let (of, how) = (crate::ledger::literal(&entity.name), how.letter());
     let mut sql = String::new();
-    for name in ["ledger", "conflicts"] {
+    for name in OWN {
         sql.push_str(&format!(
             "delete from v1v2.{name} l using restoring t where l.entity = {of} and l.key = t.key; \
              insert into v1v2.{name} select (p.record::v1v2.{name}).* from v1v2.replaced p join restoring using (key) \

@@ -108,6 +108,8 @@ pub async fn rollback(
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+            failpoint::reach("postgres.rollback.lines")?;
+            replace::retried(&mut transaction, &entity.name, result.run).await.map_err(failed)?;
             // With the last chunk: without any line of it, nobody would find the run again to end its rollback.
             finish(&mut transaction, result.run).await.map_err(failed)?;
             failpoint::reach("postgres.rollback.commit")?;
@@ -118,21 +120,26 @@ pub async fn rollback(
         }
     }
     // A run without lines has no last chunk.
-    finish(connection, result.run).await.map_err(failed)?;
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    finish(&mut transaction, result.run).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
     failpoint::reach("postgres.rollback.done")?;
     Ok(result)
 }
 
 /// What remains to be done once the run's last line is gone; nothing before.
 pub(super) async fn finish(connection: &mut PgConnection, run: i32) -> sqlx::Result<()> {
-    sqlx::query(
+    let marked = sqlx::query(
         "update v1v2.runs set state = 'rolled_back' where no = $1 \
-         and not exists (select from v1v2.ledger where run = $1) and not exists (select from v1v2.replaced where run = $1)",
+         and not exists (select from v1v2.ledger where run = $1) and not exists (select from v1v2.replaced where run = $1 and how <> 's')",
     )
     .bind(run)
     .execute(&mut *connection)
     .await?;
     failpoint::reach("postgres.rollback.marked")?;
+    if marked.rows_affected() > 0 {
+        replace::end(connection, run).await?;
+    }
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")
         .execute(&mut *connection)

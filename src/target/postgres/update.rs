@@ -28,7 +28,7 @@ use crate::row::Lines;
 use crate::settings::OnEdited;
 use crate::source::quoted;
 use crate::target::stays::{Stays, stays};
-use crate::target::{Batch, EDITED, REFUSED, Update};
+use crate::target::{ACCOUNT_CHANGED, Batch, EDITED, REFUSED, Update};
 
 /// What was found of records that somebody has edited or deleted: tables by row of the chunk.
 type Edited = BTreeMap<u32, BTreeSet<String>>;
@@ -110,8 +110,7 @@ impl Session<'_> {
         for (row, account) in known {
             let row = row as u32;
             if !batch.is_rejected(row) && batch.lines[row as usize].account_id != account {
-                let reason = "V1's row belongs to another person now than the one whose account it has in V2";
-                batch.reject(row, Reject::new("account-changed", reason));
+                batch.reject(row, Reject::new("account-changed", ACCOUNT_CHANGED));
             }
         }
         Ok(())
@@ -313,7 +312,7 @@ impl Session<'_> {
 
     /// The ledger's lines and the conflict log. A row whose change was refused keeps its line, and so will be tried again.
     async fn bookkeeping(&mut self, batch: &Batch, rows: &Range<u32>, txid: i64) -> sqlx::Result<()> {
-        let (mut keys, mut hashes) = (Vec::new(), Vec::new());
+        let (mut keys, mut hashes, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         let (mut refused, mut reasons) = (Vec::new(), Vec::new());
         for row in rows.clone() {
             let line = &batch.lines[row as usize];
@@ -326,25 +325,32 @@ impl Session<'_> {
                     debug_assert!(line.outcome != Outcome::Rejected);
                     keys.push(line.key.as_str());
                     hashes.push(uuid::Uuid::from_u128(line.hash()));
+                    claims.push(line.claims.map(|claims| uuid::Uuid::from_u128(claims.to_u128())));
                 }
             }
         }
         let done = sqlx::query(
-            "create temporary table done on commit drop as select key, hash from unnest($1::text[], $2::uuid[]) as sent(key, hash)",
+            "create temporary table done on commit drop as \
+             select key, hash, claims from unnest($1::text[], $2::uuid[], $3::uuid[]) as sent(key, hash, claims)",
         )
         .bind(&keys)
-        .bind(&hashes);
+        .bind(&hashes)
+        .bind(&claims);
         answered(self.patience, done.execute(&mut *self.connection)).await?;
         self.execute("analyze done").await?;
         self.keep_ledger("done").await?;
         let entity = crate::ledger::literal(&batch.name);
         self.execute(&format!(
-            "update v1v2.ledger l set txid = {txid}, run = {}, source_hash = done.hash from done \
+            "update v1v2.ledger l set txid = {txid}, run = {}, source_hash = done.hash, claims = done.claims from done \
              where l.entity = {entity} and l.key = done.key; \
              delete from v1v2.conflicts c using done where c.entity = {entity} and c.key = done.key",
             self.run
         ))
         .await?;
+        if !refused.is_empty() {
+            let keys: Vec<_> = refused.iter().map(|key| crate::ledger::literal(key)).collect();
+            self.keep_entries(REFUSED, &format!("where record.key in ({})", keys.join(", "))).await?;
+        }
         let (mut of, mut kinds, mut decisions, mut details) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut entities, mut others) = (Vec::new(), Vec::new());

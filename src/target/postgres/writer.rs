@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt;
+use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::careful::lines_of;
 use super::link::Link;
-use super::{readback, table};
+use super::{readback, replace, table};
 use crate::connect::answered;
 use crate::error::{Class, Error, Result, classify, is_cancelled};
 use crate::failpoint::{self, Injected};
@@ -253,13 +253,9 @@ impl Writer {
         let of_part = &batch.lines[rows.start as usize..rows.end as usize];
         if batch.again {
             let keys: Vec<&str> = of_part.iter().map(|line| line.key.as_str()).collect();
-            for known in ["v1v2.ledger", "v1v2.conflicts"] {
-                let sql = format!("delete from {known} where entity = $1 and key = any($2)");
-                let connection = self.link.get().await?;
-                let deleted = sqlx::query(AssertSqlSafe(sql)).bind(&*batch.name).bind(&keys);
-                let deleted = answered(patience, deleted.execute(connection)).await;
-                deleted.map_err(|error| self.failure(&error, None))?;
-            }
+            let forgotten = replace::forget(self.link.get().await?, patience, run, &batch.name, &keys).await;
+            forgotten.map_err(|error| self.failure(&error, None))?;
+            failpoint::reach("postgres.ledger.forgotten")?;
         }
         let mut lines = std::mem::take(&mut self.spare);
         lines.clear();

@@ -55,11 +55,9 @@ fn a_role_belongs_to_its_own_row_alone() {
 fn documents_of_which_a_row_has_several() {
     let job = Job::new(200, &[]);
     let job = Job { project: job.project.env("V1V2_MIGRATORS_DIR", "mine"), ..job };
-    let definition =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/teachers.toml")).unwrap();
     let each = "\n[[mongodb]]\ncollection = \"lessons\"\neach = \"subject_codes\"\n[mongodb.fields]\n\
                 _id = { id = \"lesson\" }\nteacherId = { id = true }\nsubject = { each = \"subject_codes\" }\n";
-    job.project.write("mine/teachers.toml", &format!("{definition}{each}"));
+    job.project.redefine("teachers", |definition| format!("{definition}{each}"));
     job.v2.run(doc! { "create": "lessons" });
     let empty = job.whole();
     job.migrate(&[], 0);
@@ -111,12 +109,10 @@ fn documents_of_which_a_row_has_several() {
 fn roles_in_a_collection_of_their_own() {
     let job = Job::new(800, &[]);
     let job = Job { project: job.project.env("V1V2_MIGRATORS_DIR", "mine"), ..job };
-    let definition =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/migrators/accounts.toml")).unwrap();
     let role = "\n[[mongodb]]\ncollection = \"grants\"\nper = \"role\"\n[mongodb.fields]\n\
                 _id = { id = \"grant\" }\nuserId = { account = \"id\" }\nrole = { account = \"role\" }\n\
                 schoolId = { account = \"scope\" }\nsince = { now = true }\n";
-    job.project.write("mine/accounts.toml", &format!("{definition}{role}"));
+    job.project.redefine("accounts", |definition| format!("{definition}{role}"));
     job.v2.run(doc! { "create": "grants" });
     let empty = job.whole();
     job.migrate(&[], 0);

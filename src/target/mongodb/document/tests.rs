@@ -96,6 +96,7 @@ fn batch(entity: &Entity, rows: u32, written: &[(usize, u32, Fields<'_>)]) -> Ba
         outcome: Outcome::Migrated,
         source_hash: 0,
         incomplete: false,
+        claims: None,
         account_id: Some((100 + row / 2 * 2).to_string()),
         target_id: None,
         reject: None,

@@ -1,4 +1,6 @@
-//! MongoDB as V2: its members, and its disk, which it tells in `dbStats`.
+//! MongoDB as V2: its members, its user's privileges, and its disk, which it tells in `dbStats`.
+
+mod privileges;
 
 use mongodb::bson::{Bson, Document, doc};
 
@@ -33,6 +35,9 @@ pub(super) async fn look(settings: &Settings, needs: &Needs) -> Result<Vec<Findi
         u64::try_from(number("fsTotalSize")?.checked_sub(number("fsUsedSize")?)?).ok()
     });
     findings.push(disk(&label, free, needs.bytes));
+    if let Some(pending) = &needs.evolutions {
+        findings.push(privileges::look(&db.database, &label, pending).await);
+    }
     Ok(findings)
 }
 

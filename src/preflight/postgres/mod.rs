@@ -1,5 +1,9 @@
-//! Postgres as V2: whether it takes writes, its replicas, and its disk as far as that can be seen. Postgres has no
-//! question for free disk; where its data folder is on this machine, the system answers.
+//! Postgres as V2: whether it takes writes, its replicas, its user's privileges, and its disk as far as that can be seen.
+//! Postgres has no question for free disk; where its data folder is on this machine, the system answers.
+
+mod bulk;
+mod privileges;
+mod scripts;
 
 use sqlx::Row;
 
@@ -61,6 +65,12 @@ pub(super) async fn look(settings: &Settings, needs: &Needs) -> Result<Vec<Findi
         Some(found.f_bavail.saturating_mul(found.f_frsize))
     });
     findings.push(disk(&label, free, needs.bytes));
+    if !needs.bulk_into.is_empty() {
+        findings.extend(bulk::look(&mut v2, &label, &needs.bulk_into).await?);
+    }
+    if let Some(pending) = &needs.evolutions {
+        findings.extend(privileges::look(&mut v2, &label, pending).await?);
+    }
     Ok(findings)
 }
 
