@@ -278,6 +278,6 @@ pub struct Other<'a> {
     pub entity: usize,
     /// Its number in the census.
     pub row: u32,
-    /// Its key, known only for rows that are in an email clash themselves.
+    /// Its key; not known of somebody with the same phone.
     pub key: Option<&'a str>,
 }

@@ -12,8 +12,9 @@ pub fn position(len: usize, wanted: u64, hash: impl Fn(usize) -> u64) -> Option<
         if from == to || wanted < below || wanted > above {
             return None;
         }
-        let share = u128::from(wanted - below) * (to - from) as u128 / (u128::from(above - below) + 1);
-        let at = from + share as usize;
+        // As floating point numbers: dividing integers of that size takes as long as the look itself.
+        let share = (wanted - below) as f64 / ((above - below) as f64 + 1.0);
+        let at = from + ((share * (to - from) as f64) as usize).min(to - from - 1);
         match hash(at) {
             found if found == wanted => return Some(at),
             found if found < wanted => (from, below) = (at + 1, found),

@@ -171,10 +171,15 @@ impl Census {
         self.simple_conflicts(row).chain(lines.iter().map(|line| Conflict {
             kind: line.kind,
             settlement: line.settlement,
-            other: (line.other != NOBODY).then(|| Other {
-                entity: self.rows.entity_of(line.other),
-                row: line.other,
-                key: self.kept_key(line.other),
+            other: (line.other != NOBODY).then(|| {
+                Other {
+                    entity: self.rows.entity_of(line.other),
+                    row: line.other,
+                    // Of rows that share a phone hardly any key is kept, and which ones are must make no difference.
+                    key: Some(line.other)
+                        .filter(|_| line.kind != ConflictKind::PhoneShared)
+                        .and_then(|row| self.kept_key(row)),
+                }
             }),
         }))
     }
