@@ -229,11 +229,12 @@ impl Prepared {
             prepare::require_same_structure(control, &job.selected(), target.place()).await?;
         }
         let pace = pace::Pace::open(settings, *target, job.options.dry_run).await?;
-        let lookups = prepare::lookups(control, plan, target.place()).await?;
-        let references = prepare::references(control, plan).await?;
         job.observer.step("taking the census: who is who");
         let in_v2 = survey::InV2 { ids: &ids, ledger_lines: &ledger_lines, edited: &edited_definitions };
-        let surveyed = survey::take(job, snapshot, control, in_v2).await?;
+        let ways = survey::Ways::open(job, snapshot, control, in_v2).await?;
+        let lookups = prepare::lookups(control, plan, target.place()).await?;
+        let references = prepare::references(control, plan).await?;
+        let surveyed = survey::take(snapshot, control, ways).await?;
         let duplicates = duplicates::Duplicates::find(snapshot, plan, selected).await?;
         let mut levels = Vec::new();
         for &index in selected {

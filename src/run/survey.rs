@@ -48,24 +48,21 @@ pub(super) struct InV2<'a> {
     pub edited: &'a [bool],
 }
 
-/// Takes the census.
+/// Takes the census. `begun` has begun to read already, so that V1 is at work while V2 tells what it has.
 pub(super) async fn take(
-    job: &Job<'_>,
     snapshot: &mut Snapshot,
     control: &mut dyn Control,
-    in_v2: InV2<'_>,
+    mut begun: Ways<'_>,
 ) -> Result<Surveyed> {
+    let job = begun.job;
     let entities = &job.plan.entities;
     let mut surveyed = Surveyed { row_counts: vec![None; entities.len()], ..Surveyed::default() };
     surveyed.seen.resize_with(entities.len(), || None);
     let Some(accounts) = &job.plan.accounts else { return Ok(surveyed) };
     let rules = Rules::new(accounts)?;
-    let people = entities.iter().zip(in_v2.ids);
+    let people = entities.iter().zip(begun.in_v2.ids);
     let people =
         people.map(|(entity, ids)| People { name: entity.name.clone(), ids: ids.maker.clone() }).collect();
-    let trust_claims = prepare::has_claims_of_today(control, accounts).await?;
-    let mut begun = Ways { job, in_v2, accounts, trust_claims, next: 0, begun: VecDeque::new() };
-    begun.begin(snapshot).await?;
     let existing = existing(control, accounts, job.settings.into_existing, job.target.place()).await?;
     let mut survey = Survey::new(rules, people, existing);
     while let Some((index, way)) = begun.take(snapshot).await? {
@@ -127,17 +124,33 @@ enum Way {
 const AT_A_TIME: usize = 2;
 
 /// Begins to read entities before their turn comes.
-struct Ways<'j> {
+pub(super) struct Ways<'j> {
     job: &'j Job<'j>,
     in_v2: InV2<'j>,
-    accounts: &'j Accounts,
+    /// The claims in the ledger were made by the rules of today.
     trust_claims: bool,
     /// The first entity that was not begun.
     next: usize,
     begun: VecDeque<(usize, Way)>,
 }
 
-impl Ways<'_> {
+impl<'j> Ways<'j> {
+    /// Begins to read the first entities with accounts.
+    pub async fn open(
+        job: &'j Job<'j>,
+        snapshot: &mut Snapshot,
+        control: &mut dyn Control,
+        in_v2: InV2<'j>,
+    ) -> Result<Self> {
+        let trust_claims = match &job.plan.accounts {
+            Some(accounts) => prepare::has_claims_of_today(control, accounts).await?,
+            None => false,
+        };
+        let mut this = Self { job, in_v2, trust_claims, next: 0, begun: VecDeque::new() };
+        this.begin(snapshot).await?;
+        Ok(this)
+    }
+
     /// The next entity with accounts.
     async fn take(&mut self, snapshot: &mut Snapshot) -> Result<Option<(usize, Way)>> {
         self.begin(snapshot).await?;
@@ -146,6 +159,7 @@ impl Ways<'_> {
 
     async fn begin(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let plan = &self.job.plan;
+        let Some(accounts) = &plan.accounts else { return Ok(()) };
         while self.begun.len() < AT_A_TIME && self.next < plan.entities.len() {
             let index = self.next;
             self.next += 1;
@@ -173,7 +187,7 @@ impl Ways<'_> {
                 plan: plan.clone(),
                 entity: index,
                 contact: ContactColumns::among_all(entity, spec),
-                region: self.accounts.phone_region.clone(),
+                region: accounts.phone_region.clone(),
                 ask: Ask {
                     retry_rejected: options.retry_rejected,
                     compare: false,

@@ -185,6 +185,7 @@ fn a_circle_of_collections_is_filled_in_at_the_end_and_taken_back_whole() {
     assert_eq!(job.whole(), before);
 }
 
+#[cfg(feature = "failpoints")]
 #[test]
 fn a_run_that_is_killed_before_or_in_the_pass_that_fills_in_goes_on() {
     let job = world();

@@ -226,7 +226,15 @@ impl Control for Session {
             "copy (select account.{id}::text, {}, {}, {} from {table} as account) to stdout",
             column(&accounts.email_column),
             column(&accounts.phone_column),
-            column(&accounts.username_column),
+            // A user name that is the email says nothing more, and is a third of what there is to send.
+            match accounts.email_column {
+                Some(_) => format!(
+                    "nullif({}, {})",
+                    column(&accounts.username_column),
+                    column(&accounts.email_column)
+                ),
+                None => column(&accounts.username_column),
+            },
             id = quoted(&accounts.id_column),
             table = table(&accounts.table),
         );
