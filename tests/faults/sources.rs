@@ -137,6 +137,32 @@ fn a_source_role_with_few_connections_is_enough() {
     );
     let project = project.env("V1_DATABASE_URL", &role.url);
     project.run(SLOW).expect(3);
+    // A later run would like to have three.
+    let change = "update \"Student\" set \"className\" = 'Z' where id in (select id from \"Student\" order by id limit 3)";
+    v1.execute(change);
+    for limit in [2, 1] {
+        role.grant(&format!("alter role {{role}} connection limit {limit}"));
+        project.run(SLOW);
+        assert_eq!(v2.one("select count(*) from \"Student\" where \"className\" = 'Z'"), "3", "{limit}");
+        v1.execute("update \"Student\" set \"className\" = 'Y' where \"className\" = 'Z'");
+        project.run(SLOW);
+        assert_eq!(v2.one("select count(*) from \"Student\" where \"className\" = 'Y'"), "3", "{limit}");
+        v1.execute(change);
+    }
+    drop(role);
+}
+
+/// The same in a first run alone, to its end.
+#[test]
+fn a_first_run_with_few_connections_ends_like_any_other() {
+    let Job { v1, v2, project } = fresh();
+    let role = Role::new(&v1, "limited", "secret");
+    role.grant(
+        "grant usage on schema public to {role}; grant select on all tables in schema public to {role}; \
+         alter role {role} connection limit 2",
+    );
+    let project = project.env("V1_DATABASE_URL", &role.url);
+    project.run(SLOW).expect(3);
     drop(role);
     let project = project.env("V1_DATABASE_URL", v1.url());
     assert_undisturbed(&Job { v1, v2, project }, "few connections");

@@ -3,6 +3,7 @@
 mod carry;
 mod contact;
 mod interrupted;
+mod once;
 mod passwords;
 mod refused;
 mod rejects;
