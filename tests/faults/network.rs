@@ -45,16 +45,18 @@ fn v1_cut_in_the_middle_of_reading() {
     let proxy = Proxy::to(v1.url());
     let project = project.env("V1_DATABASE_URL", &proxy.url(v1.url()));
     let job = Job { v1, v2, project };
-    let ended = [60_000, 90_000, 120_000].map(|bytes| {
+    // The catalog comes first. What a second connection read ahead is read again; what the snapshot's own read is lost.
+    let lost = (60_000..160_000).step_by(15_000).any(|bytes| {
         proxy.cut_after(bytes, Direction::FromServer);
-        job.run(SLOW)
-    });
-    assert!(proxy.fired() >= 1);
-    for ended in &ended {
+        let ended = job.run(SLOW);
         // The snapshot is lost with its connection: the run ends, and never mixes two views of V1.
         assert!(matches!(ended.code(), Some(1 | 3)), "{:?}\n{}", ended.code(), ended.stderr);
-    }
-    assert!(ended.iter().any(|ended| ended.code() == Some(1) && ended.stderr.contains("V1 (")));
+        if ended.code() == Some(3) {
+            job.run(&["rollback", "--force"]).expect(0);
+        }
+        ended.code() == Some(1) && ended.stderr.contains("V1 (")
+    });
+    assert!(lost && proxy.fired() >= 1);
     until_done(&job);
     assert_undisturbed(&job, "V1 cut");
 }

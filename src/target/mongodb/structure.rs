@@ -52,21 +52,15 @@ pub async fn keep(shared: &Shared, database: &Database, entities: &[&Entity], an
     Ok(())
 }
 
-/// Forgets the collections of entities that have no ledger line left.
+/// Forgets the collections of entities that have no ledger line left, and more with the last line of all.
 pub async fn forget(database: &Database, session: &mut ClientSession) -> mongodb::error::Result<()> {
-    let kept = doc! { "_id": { "$regex": "^(structure|definition) of " } };
+    let kept = doc! { "_id": { "$regex": "^(structure of |definition of |claims$)" } };
     let mut cursor = database.collection::<Document>(META).find(kept).session(&mut *session).await?;
     let kept: Vec<Document> = cursor.stream(&mut *session).try_collect().await?;
     for of in kept {
-        let Some((what, entity)) = of.get_str("_id").ok().and_then(|id| id.split_once(" of ")) else {
-            continue;
-        };
-        // Definitions go with the last line of all, as the entities do.
-        let lines = if what == "definition" {
-            doc! {}
-        } else {
-            super::ledger::lines_of(entity)
-        };
+        let entity = of.get_str("_id").ok().and_then(|id| id.strip_prefix(KEY));
+        // Definitions, and by which rules claims are made, go with the last line of all, as the entities do.
+        let lines = entity.map_or_else(Document::new, super::ledger::lines_of);
         let line = super::session::raw(database, LEDGER).find_one(lines).session(&mut *session).await?;
         if line.is_none() {
             let of = doc! { "_id": of.get("_id") };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::try_unfold;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::require_control_schema;
@@ -155,21 +155,16 @@ impl Control for Session {
     }
 
     async fn forget_claims(&mut self, rules: &str) -> Result<()> {
-        let forget = async {
-            let mut transaction = self.connection.begin().await?;
-            sqlx::query("update v1v2.ledger set claims = null where claims is not null")
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query(
-                "insert into v1v2.meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
-            )
+        let sql = "with forgotten as (update v1v2.ledger set claims = null where claims is not null) \
+                   insert into v1v2.meta (key, value) values ($1, $2) \
+                   on conflict (key) do update set value = excluded.value";
+        sqlx::query(sql)
             .bind(CLAIMS_FACT)
             .bind(rules)
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await
-        };
-        forget.await.map_err(|error| Error::database(&self.place, &error))
+            .execute(&mut self.connection)
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(&error))
     }
 
     async fn joined_accounts(&mut self, entity: &str, each: &mut EachJoined<'_>) -> Result<()> {

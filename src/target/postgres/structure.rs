@@ -74,11 +74,12 @@ pub async fn keep(
     Ok(())
 }
 
-/// Forgets the tables of entities that have no ledger line left, and definitions with the last line of all, as the entities.
+/// Forgets the tables of entities that have no ledger line left; definitions, and the rules of claims, with the last line of all, as the
+/// entities.
 pub async fn forget(connection: &mut PgConnection) -> sqlx::Result<()> {
     let sql = "delete from v1v2.meta m where (key like 'structure of %' and not exists \
                  (select from v1v2.ledger where entity = substr(m.key, length('structure of ') + 1))) \
-               or (key like 'definition of %' and not exists (select from v1v2.ledger))";
+               or ((key like 'definition of %' or key = 'claims') and not exists (select from v1v2.ledger))";
     sqlx::query(sql).execute(connection).await.map(drop)
 }
 
