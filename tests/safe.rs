@@ -38,7 +38,7 @@ impl Bed {
 
 /// Everything but the list of runs, and what tells transactions apart.
 fn content(job: &Job) -> Digest {
-    let mut digest = job.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid"]);
+    let mut digest = job.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid", "v1v2.ledger.earlier"]);
     digest.retain(|table, _| !["v1v2.runs", "v1v2.lock"].contains(&table.as_str()));
     digest
 }

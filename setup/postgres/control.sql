@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS v1v2.runs (
 -- one look-up per line; runs are never deleted while their lines exist), "C" collation (the order rows are read in, and
 -- the cheapest to compare). Read it through the views below.
 CREATE TABLE IF NOT EXISTS v1v2.ledger (
-    -- The transaction that wrote the row's records: a record with another xmin has been edited since.
+    -- The last transaction that wrote records of the row. A record whose xmin is neither this nor one of `earlier` has been
+    -- edited since.
     txid        bigint NOT NULL,
     run         integer NOT NULL,
     -- m migrated, g merged, s skipped, r rejected
@@ -52,6 +53,8 @@ CREATE TABLE IF NOT EXISTS v1v2.ledger (
     reason      text,
     -- Rejects only: the row as V1 gave it, to be repaired and tried again.
     source_row  text,
+    -- Transactions before `txid` that wrote records of the row: an update leaves alone what it would not change.
+    earlier     bigint[],
     PRIMARY KEY (entity, key)
 );
 -- Rejects are few and asked for often; other lines do not enter this index.
@@ -80,8 +83,8 @@ CREATE TABLE IF NOT EXISTS v1v2.replaced (
     key        text COLLATE "C" NOT NULL,
     -- As in SQL: "public"."User"; also v1v2's own ledger and conflicts.
     table_name text NOT NULL,
-    -- The row in Postgres's own text form: record::text.
-    record     text NOT NULL
+    -- The row in Postgres's own text form: record::text. Null: there was none.
+    record     text
 );
 CREATE INDEX IF NOT EXISTS replaced_run ON v1v2.replaced (run, how, entity, key);
 

@@ -1,35 +1,54 @@
 //! Finds a hash among sorted ones.
 //!
-//! Hashes are spread evenly, so what is known of two of them tells where between them a third one stands. In a large vector each look
-//! misses the processor's cache: this needs three or four of them, halving would need twenty.
+//! Hashes are spread evenly, so their first bits tell where they stand. In a large vector each look misses the processor's
+//! cache: halving would need twenty looks, a list of where each beginning starts needs two.
 
-/// The index of `wanted` among `len` hashes in ascending order.
-pub fn position(len: usize, wanted: u64, hash: impl Fn(usize) -> u64) -> Option<usize> {
-    let (mut from, mut to) = (0, len);
-    let (mut below, mut above) = (0, u64::MAX);
-    // Enough for any hashes; what is no hash at all would make the guesses worthless, not the answer wrong.
-    for _ in 0..8 {
-        if from == to || wanted < below || wanted > above {
-            return None;
+/// Where hashes with the same first bits start.
+#[derive(Debug)]
+pub struct Evenly {
+    /// One for each beginning, and the end.
+    starts: Box<[u32]>,
+    /// How many of a hash's bits do not count as its beginning.
+    rest: u32,
+}
+
+impl Evenly {
+    /// Over `len` hashes (below 2³²) in ascending order.
+    pub fn over(len: usize, hash: impl Fn(usize) -> u64) -> Self {
+        // One or two hashes for each beginning.
+        let bits = (len.max(4).ilog2() - 1).min(u32::BITS - 1);
+        let rest = u64::BITS - bits;
+        let mut starts = Vec::with_capacity((1 << bits) + 1);
+        for at in 0..len {
+            let beginning = (hash(at) >> rest) as usize;
+            while starts.len() <= beginning {
+                starts.push(at as u32);
+            }
         }
-        // As floating point numbers: dividing integers of that size takes as long as the look itself.
-        let share = (wanted - below) as f64 / ((above - below) as f64 + 1.0);
-        let at = from + ((share * (to - from) as f64) as usize).min(to - from - 1);
-        match hash(at) {
-            found if found == wanted => return Some(at),
-            found if found < wanted => (from, below) = (at + 1, found),
-            found => (to, above) = (at, found),
-        }
+        starts.resize((1 << bits) + 1, len as u32);
+        Self { starts: starts.into(), rest }
     }
-    while from < to {
-        let middle = from + (to - from) / 2;
-        match hash(middle) {
-            found if found == wanted => return Some(middle),
-            found if found < wanted => from = middle + 1,
-            _ => to = middle,
+
+    /// The index of `wanted` among the same hashes.
+    pub fn position(&self, wanted: u64, hash: impl Fn(usize) -> u64) -> Option<usize> {
+        let beginning = (wanted >> self.rest) as usize;
+        let (mut from, mut to) = (self.starts[beginning] as usize, self.starts[beginning + 1] as usize);
+        // Halving, for the sake of hashes that are not spread evenly after all.
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match hash(middle) {
+                found if found == wanted => return Some(middle),
+                found if found < wanted => from = middle + 1,
+                _ => to = middle,
+            }
         }
+        None
     }
-    None
+
+    /// Bytes on the heap.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.starts)
+    }
 }
 
 #[cfg(test)]
@@ -46,8 +65,9 @@ mod tests {
         ) {
             hashes.sort_unstable();
             hashes.dedup();
+            let evenly = Evenly::over(hashes.len(), |at| hashes[at]);
             for wanted in hashes.iter().chain(&others) {
-                let found = position(hashes.len(), *wanted, |at| hashes[at]);
+                let found = evenly.position(*wanted, |at| hashes[at]);
                 prop_assert_eq!(found, hashes.binary_search(wanted).ok());
             }
         }

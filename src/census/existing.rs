@@ -5,7 +5,8 @@
 
 use uuid::Uuid;
 
-use super::{evenly, hash, heap, push_tight};
+use super::evenly::Evenly;
+use super::{hash, heap, push_tight};
 use crate::identity::email::{self, Email};
 use crate::identity::phone::{self, Phone};
 use crate::ids::object_id;
@@ -46,6 +47,8 @@ pub(super) struct Known {
 pub struct Existing {
     phone_region: String,
     pub(super) ours: Vec<Known>,
+    /// Over the ids of `ours`.
+    by_id: Evenly,
     /// Indices into `ours` in order of what they hold.
     by_email: Box<[u32]>,
     by_phone: Box<[u32]>,
@@ -65,6 +68,7 @@ impl Existing {
         Self {
             phone_region: phone_region.to_owned(),
             ours: Vec::new(),
+            by_id: Evenly::over(0, |_| 0),
             by_email: Box::default(),
             by_phone: Box::default(),
             foreign_emails: Vec::new(),
@@ -121,6 +125,7 @@ impl Existing {
         self.ours.sort_unstable_by_key(|known| known.id);
         self.ours.dedup_by_key(|known| known.id);
         let ours = &self.ours;
+        self.by_id = Evenly::over(ours.len(), |at| ours[at].id);
         // Sorted with their values beside them: following each index to its account would miss the cache every time.
         let order = |by: fn(&Known) -> u64| {
             let mut pairs: Vec<(u64, u32)> =
@@ -153,7 +158,7 @@ impl Existing {
             return None;
         }
         let id = if self.object_ids { id_hash(&object_id(id)) } else { uuid_hash(id) };
-        evenly::position(self.ours.len(), id, |at| self.ours[at].id).map(|at| at as u32)
+        self.by_id.position(id, |at| self.ours[at].id).map(|at| at as u32)
     }
 
     /// Who holds an email, as email or as user name: indices into `ours`, [`NOBODY`] for an account of somebody else.
@@ -190,6 +195,7 @@ impl Existing {
     /// Bytes on the heap.
     pub fn memory_bytes(&self) -> usize {
         heap(&self.ours)
+            + self.by_id.memory_bytes()
             + size_of_val(&*self.by_email)
             + size_of_val(&*self.by_phone)
             + heap(&self.foreign_emails)

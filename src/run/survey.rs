@@ -120,8 +120,14 @@ enum Way {
     Narrow(Option<Ahead>),
 }
 
-/// Entities that are read at the same time.
+/// Entities that are read at the same time, …
 const AT_A_TIME: usize = 2;
+
+/// … not counting those of which the ledger has so few lines: V1 is done with them at once, while V2 still tells what it has.
+const FEW_LINES: std::ops::RangeInclusive<u64> = 1..=50_000;
+
+/// Entities that are read at the same time, few lines or many: each takes a connection of V1.
+const MOST_AT_A_TIME: usize = 4;
 
 /// Begins to read entities before their turn comes.
 pub(super) struct Ways<'j> {
@@ -160,7 +166,11 @@ impl<'j> Ways<'j> {
     async fn begin(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let plan = &self.job.plan;
         let Some(accounts) = &plan.accounts else { return Ok(()) };
-        while self.begun.len() < AT_A_TIME && self.next < plan.entities.len() {
+        let is_large = |index: usize| !FEW_LINES.contains(&self.in_v2.ledger_lines[index]);
+        while self.next < plan.entities.len()
+            && self.begun.iter().filter(|(index, _)| is_large(*index)).count() < AT_A_TIME
+            && self.begun.len() < MOST_AT_A_TIME
+        {
             let index = self.next;
             self.next += 1;
             let entity = &plan.entities[index];

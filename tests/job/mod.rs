@@ -3,6 +3,7 @@
 mod carry;
 mod contact;
 mod interrupted;
+mod narrow;
 mod once;
 mod passwords;
 mod refused;
@@ -60,6 +61,7 @@ impl Job {
                 "*.passwordHash",
                 "*.assignedAt",
                 "*.txid",
+                "*.earlier",
                 "*.run",
                 "v1v2.entities.first_run",
                 "v1v2.meta.value",

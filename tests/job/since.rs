@@ -6,7 +6,7 @@ use crate::support::{Database, Digest};
 
 impl Job {
     /// What a run from nothing would make of V1 as it is now.
-    fn made_anew(&self) -> Digest {
+    pub(super) fn made_anew(&self) -> Digest {
         let v2 = Database::v2();
         let project = crate::support::Project::between(&self.v1, &v2).env("V1V2_PASSWORDS", "none");
         project.run(&["setup"]).expect(0);
@@ -17,14 +17,14 @@ impl Job {
     }
 
     /// Everything in V2 but the list of runs and what is kept for their rollback; and the numbers of transactions.
-    fn content(&self) -> Digest {
-        let mut digest = self.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid"]);
+    pub(super) fn content(&self) -> Digest {
+        let mut digest = self.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid", "v1v2.ledger.earlier"]);
         digest.remove("v1v2.runs");
         digest
     }
 
     /// The transaction that wrote each row of the tables last, by table and text of the row.
-    fn written(&self, table: &str) -> Vec<Vec<Option<String>>> {
+    pub(super) fn written(&self, table: &str) -> Vec<Vec<Option<String>>> {
         self.v2.rows(&format!("select xmin::text, record::text from {table} as record order by 2"))
     }
 }

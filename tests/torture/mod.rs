@@ -177,7 +177,8 @@ impl V2 {
             (Self::Postgres(job), Command::Migrate) => (job.result(), lines(job.structure())),
             (Self::Postgres(job), Command::Rollback) => {
                 // Lines that were brought back name the transaction that did it.
-                let mut digest = job.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid"]);
+                let mut digest =
+                    job.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid", "v1v2.ledger.earlier"]);
                 digest.retain(|table, _| !["v1v2.runs", "v1v2.lock"].contains(&table.as_str()));
                 (digest, lines(job.structure()))
             }

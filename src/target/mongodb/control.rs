@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::session::{ENTITIES, LEDGER, META, Shared, at, count_at, id_text, raw, text_at};
 use super::{accounts, bulk, counts, ledger, overview, structure};
-use crate::census::{ExistingAccount, evenly};
+use crate::census::ExistingAccount;
+use crate::census::evenly::Evenly;
 use crate::error::{Error, Result};
 use crate::ledger::Outcome;
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
@@ -223,6 +224,7 @@ impl Control for Session {
         }
         ours.sort_unstable();
         ours.dedup();
+        let evenly = Evenly::over(ours.len(), |at| ours[at]);
         let fields = [&accounts.email_column, &accounts.phone_column, &accounts.username_column];
         let mut projection = doc! { &accounts.id_column: 1 };
         fields.into_iter().flatten().for_each(|field| drop(projection.insert(field, 1)));
@@ -237,7 +239,7 @@ impl Control for Session {
             let [email, phone, username] =
                 fields.map(|field| field.as_deref().and_then(|field| text_at(document, field)));
             let id = at(document, &accounts.id_column).map(id_text).unwrap_or_default();
-            let ours = evenly::position(ours.len(), xxh3_64(id.as_bytes()), |at| ours[at]).is_some();
+            let ours = evenly.position(xxh3_64(id.as_bytes()), |at| ours[at]).is_some();
             each(&ExistingAccount { id: &id, email, phone, username, ours });
         }
         Ok(())

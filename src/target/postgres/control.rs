@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::require_control_schema;
 use super::{accounts, bulk, counts, overview, structure, table};
-use crate::census::{Claims, ExistingAccount, evenly};
+use crate::census::evenly::Evenly;
+use crate::census::{Claims, ExistingAccount};
 use crate::connect::{self, Side, answered};
 use crate::error::{Error, Result};
 use crate::ids;
@@ -242,6 +243,7 @@ impl Control for Session {
         drop(lines);
         ours.sort_unstable();
         ours.dedup();
+        let evenly = Evenly::over(ours.len(), |at| ours[at]);
         let mut lines = connection.copy_out_raw(&sql).await.map_err(failed)?;
         while let Some(line) = lines.try_next().await.map_err(failed)? {
             let mut rows = Rows::new(4);
@@ -257,7 +259,7 @@ impl Control for Session {
                 email: row.text(1).as_deref(),
                 phone: row.text(2).as_deref(),
                 username: row.text(3).as_deref(),
-                ours: evenly::position(ours.len(), xxh3_64(id.as_bytes()), |at| ours[at]).is_some(),
+                ours: evenly.position(xxh3_64(id.as_bytes()), |at| ours[at]).is_some(),
             });
         }
         Ok(())

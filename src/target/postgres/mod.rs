@@ -17,6 +17,7 @@ mod replace;
 mod rollback;
 mod sent;
 mod structure;
+mod together;
 mod trial;
 mod update;
 mod writer;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::replace::{How, Session};
+use super::replace::{How, Session, UNTOUCHED, XIDS};
 use super::rollback::{belongs_by, refers_to_itself};
 use super::table;
 use crate::connect::answered;
@@ -64,17 +64,14 @@ pub async fn prune(
     Ok(pruned)
 }
 
-/// A record that nobody has touched since its ledger line was written.
-const UNTOUCHED: &str = "record.xmin::text::bigint = (t.txid & 4294967295)";
-
 impl Session<'_> {
     async fn prune(&mut self, keys: &[String], on_edited: OnEdited) -> sqlx::Result<Pruned> {
         let entity = literal(&self.entity.name);
-        let listed = sqlx::query(
+        let listed = sqlx::query(AssertSqlSafe(format!(
             "create temporary table going on commit drop as \
-             select key, outcome::text as outcome, txid, account_id, target_id from v1v2.ledger \
+             select key, outcome::text as outcome, {XIDS} as xids, account_id, target_id from v1v2.ledger \
              where entity = $1 and key = any ($2)",
-        )
+        )))
         .bind(&*self.entity.name)
         .bind(keys)
         .execute(&mut *self.connection);

@@ -1,7 +1,8 @@
 //! What rows of V2 were before a run changed or removed them: kept in `v1v2.replaced`, in the transaction of the change,
 //! and brought back by a rollback of that run.
 //!
-//! A row is kept in Postgres's own text form (`record::text`), which every type survives to the letter.
+//! A row is kept in Postgres's own text form (`record::text`), which every type survives to the letter. Of a table where a row of V1
+//! had nothing, and got something, a null says so. What the run left as it was is not kept.
 
 use std::time::Duration;
 
@@ -18,6 +19,14 @@ use crate::target::{RolledBack, RunName};
 
 /// Keys in one transaction.
 const CHUNK: i64 = 5_000;
+
+/// Of a line of the ledger: the transactions that wrote the row's records, as `xmin` tells them, by the lower half of their
+/// numbers.
+pub const XIDS: &str = "case when earlier is null then array[txid & 4294967295] \
+     else array(select number & 4294967295 from unnest(txid || earlier) as number) end";
+
+/// A record that nobody has touched since v1v2 wrote it, with the ledger's line in a table `t` that has its [`XIDS`].
+pub const UNTOUCHED: &str = "record.xmin::text::bigint = any (t.xids)";
 
 /// What happened to a row that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,13 +245,13 @@ pub async fn restore(
         for entity in &plan.entities {
             loop {
                 let mut transaction = connection.begin().await.map_err(failed)?;
-                let keys = sqlx::query(
+                let keys = sqlx::query(AssertSqlSafe(format!(
                     "create temporary table restoring on commit drop as \
-                     select key, txid, account_id, target_id from \
+                     select key, {XIDS} as xids, txid || earlier as numbers, account_id, target_id from \
                        (select distinct key from v1v2.replaced \
                         where run = $1 and how = $2::text::\"char\" and entity = $3 order by key limit $4) as keys \
                      left join v1v2.ledger using (key) where ledger.entity = $3 or ledger.entity is null",
-                )
+                )))
                 .bind(run)
                 .bind(how.letter())
                 .bind(&*entity.name)
@@ -284,13 +293,14 @@ async fn records(
 ) -> sqlx::Result<()> {
     let name = table(&write.table);
     // Accounts and roles are written by several entities, and by no more than one write of each.
-    let kept = format!(
-        "(select p.key, (p.record::{name}).* from v1v2.replaced p join restoring using (key) \
-          where p.run = {run} and p.how = '{}' and p.entity = {} and p.table_name = {})",
+    let of_write = format!(
+        "from v1v2.replaced p join restoring using (key) \
+         where p.run = {run} and p.how = '{}' and p.entity = {} and p.table_name = {}",
         how.letter(),
         crate::ledger::literal(&entity.name),
         crate::ledger::literal(&name)
     );
+    let kept = format!("(select p.key, (p.record::{name}).* {of_write} and p.record is not null)");
     let columns: Vec<String> = sqlx::query_scalar(
         "select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum > 0 \
          and not attisdropped and attgenerated = '' order by attnum",
@@ -303,7 +313,6 @@ async fn records(
         columns.iter().map(|column| format!("kept.{}", quoted(column))).collect::<Vec<_>>().join(", ");
     let insert =
         format!("insert into {name} ({list}) overriding system value select {from_kept} from {kept} as kept");
-    let untouched = "record.xmin::text::bigint = (t.txid & 4294967295)";
     if how == How::Removed {
         let brought = sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await?.rows_affected();
         result.restored(&write.table.name, brought);
@@ -314,24 +323,24 @@ async fn records(
             let id = quoted(&write.columns[column].name);
             let edited: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
                 "select record.{id}::text from {name} as record join {kept} as kept on kept.{id} = record.{id} \
-                 join restoring t on t.key = kept.key where not {untouched} order by 1"
+                 join restoring t on t.key = kept.key where not {UNTOUCHED} order by 1"
             )))
             .fetch_all(&mut *connection)
             .await?;
             result.kept.extend(edited.into_iter().map(|id| (write.table.name.clone(), id)));
             let update = format!(
                 "update {name} as record set ({list}) = row({from_kept}) from {kept} as kept \
-                 join restoring t on t.key = kept.key where kept.{id} = record.{id} and {untouched}"
+                 join restoring t on t.key = kept.key where kept.{id} = record.{id} and {UNTOUCHED}"
             );
             let brought =
                 sqlx::raw_sql(AssertSqlSafe(update)).execute(&mut *connection).await?.rows_affected();
             result.restored(&write.table.name, brought);
-            // What the run itself added goes: a row of this kind that nothing is kept of.
+            // What the run itself added goes.
             let Some((column, type_name, ledger)) = belongs_by(entity, write) else { return Ok(()) };
             if write.when == When::Row {
                 let delete = format!(
                     "delete from {name} as record using restoring t where record.{} = t.{ledger}::{type_name} \
-                     and {untouched} and record.xmin::text::bigint <> (txid_current() & 4294967295)",
+                     and {UNTOUCHED} and t.key in (select p.key {of_write} and p.record is null)",
                     quoted(column)
                 );
                 sqlx::raw_sql(AssertSqlSafe(delete)).execute(connection).await?;
@@ -339,16 +348,19 @@ async fn records(
         }
         Some(Found::Together(column, type_name, ledger)) => {
             let of = format!("record.{} = t.{ledger}::{type_name}", quoted(column));
+            // Where the run left what belongs to a row as it was, nothing is kept, and nothing is to be brought back.
+            let written = format!("t.key in (select p.key {of_write})");
             let edited: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
                 "select distinct t.key, record.{}::text from {name} as record join restoring t on {of} \
-                 where not {untouched} order by 1",
+                 where not {UNTOUCHED} and {written} order by 1",
                 quoted(column)
             )))
             .fetch_all(&mut *connection)
             .await?;
             let keys: Vec<&str> = edited.iter().map(|(key, _)| key.as_str()).collect();
-            let delete =
-                format!("delete from {name} as record using restoring t where {of} and t.key <> all ($1)");
+            let delete = format!(
+                "delete from {name} as record using restoring t where {of} and {written} and t.key <> all ($1)"
+            );
             sqlx::query(AssertSqlSafe(delete)).bind(&keys).execute(&mut *connection).await?;
             let insert = format!("{insert} where kept.key <> all ($1)");
             let brought =
@@ -361,7 +373,7 @@ async fn records(
     Ok(())
 }
 
-/// Ledger and conflict log become what they were; but for the number of the transaction that wrote the records, which is
+/// Ledger and conflict log become what they were; but for the number of the transaction that wrote records last, which is
 /// this one.
 async fn bookkeeping(connection: &mut PgConnection, entity: &Entity, run: i32, how: How) -> sqlx::Result<()> {
     let (of, how) = (crate::ledger::literal(&entity.name), how.letter());
@@ -373,8 +385,11 @@ async fn bookkeeping(connection: &mut PgConnection, entity: &Entity, run: i32, h
              where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.table_name = '\"v1v2\".\"{name}\"'; "
         ));
     }
+    // Records that this run left alone may have been written by the rollback of a later one.
     sql.push_str(&format!(
-        "update v1v2.ledger l set txid = txid_current() from restoring t where l.entity = {of} and l.key = t.key; \
+        "update v1v2.ledger l set txid = txid_current(), \
+           earlier = array(select distinct unnest(t.numbers || l.txid || l.earlier)) \
+         from restoring t where l.entity = {of} and l.key = t.key; \
          delete from v1v2.replaced p using restoring t \
          where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.key = t.key"
     ));

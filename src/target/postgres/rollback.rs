@@ -1,6 +1,6 @@
 //! Takes a run back: exactly what it made, in reverse order, and nothing that somebody has edited since.
 //!
-//! A ledger line holds the transaction that wrote the row's records, and every row of Postgres holds the transaction
+//! A ledger line holds the transactions that wrote the row's records, and every row of Postgres holds the transaction
 //! that wrote it last (`xmin`). Where the two agree, nobody has touched the record since, and it goes; where they do
 //! not, the record stays and is listed. This costs nothing while loading. A dump and restore of V2 gives every row a
 //! new `xmin`: then everything counts as edited, which keeps too much rather than too little.
@@ -13,7 +13,8 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
-use super::{replace, structure, table};
+use super::replace::{self, UNTOUCHED, XIDS};
+use super::{structure, table};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
@@ -78,11 +79,11 @@ pub async fn rollback(
             let mut transaction = connection.begin().await.map_err(failed)?;
             // Last key first: what refers to an earlier row goes before it. Rows that refer to each other go in one
             // statement, at whose end foreign keys are checked.
-            let taken = sqlx::query(
+            let taken = sqlx::query(AssertSqlSafe(format!(
                 "create temporary table taken on commit drop as \
-                 select key, outcome::text as outcome, txid, account_id, target_id from v1v2.ledger \
+                 select key, outcome::text as outcome, {XIDS} as xids, account_id, target_id from v1v2.ledger \
                  where run = $1 and entity = $2 order by key desc limit $3",
-            )
+            )))
             .bind(result.run)
             .bind(&*entity.name)
             .bind(if refers_to_itself(plan, entity) { i64::MAX } else { CHUNK })
@@ -174,11 +175,9 @@ async fn take_back(
     // An account goes only with the row that created it.
     let outcome = if write.when == When::Account { "'m'" } else { "'m', 'g'" };
     let of = format!("record.{} = t.{ledger_id}::{type_name} and t.outcome in ({outcome})", quoted(column));
-    // An `xmin` is the lower half of a transaction's number.
-    let untouched = "record.xmin::text::bigint = (t.txid & 4294967295)";
     let name = table(&write.table);
     let removed = sqlx::raw_sql(AssertSqlSafe(format!(
-        "delete from {name} as record using taken t where {of} and {untouched}"
+        "delete from {name} as record using taken t where {of} and {UNTOUCHED}"
     )))
     .execute(&mut *connection)
     .await
@@ -190,7 +189,7 @@ async fn take_back(
     .rows_affected();
     result.removed(&write.table.name, removed);
     let same_transaction_only =
-        if write.when == When::Role { format!(" and {untouched}") } else { String::new() };
+        if write.when == When::Role { format!(" and {UNTOUCHED}") } else { String::new() };
     let kept: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
         "select record.{}::text from {name} as record join taken t on {of}{same_transaction_only} order by 1",
         quoted(column)

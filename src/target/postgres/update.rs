@@ -1,9 +1,10 @@
 //! Brings rows of V2 up to date whose rows of V1 have changed since they were migrated.
 //!
 //! Each record stays the record it was: it is found by its derived id and updated, so that what refers to it goes on doing
-//! so. Rows of tables that have several for one row of V1 (`each`) are removed and written anew. A record that somebody has
-//! edited since is left alone, unless told otherwise; the others of the same row are updated all the same. What a record was
-//! is kept first (`replace.rs`).
+//! so. Rows of tables that have several for one row of V1 (`each`) are removed and written anew. Records that would stay what
+//! they are are not written at all: most changes touch one record of several, and whatever listens to V2 (triggers,
+//! replication) hears of nothing else. A record that somebody has edited since is left alone, unless told otherwise; the
+//! others of the same row are updated all the same. What a record was is kept first (`replace.rs`).
 //!
 //! The password of an account, and what says whether it may be used, is never touched; nor is what a definition fills with
 //! the time of the migration.
@@ -14,7 +15,7 @@ use std::ops::Range;
 use sqlx::AssertSqlSafe;
 
 use super::careful::refused;
-use super::replace::{Found, How, Session, found_by};
+use super::replace::{Found, How, Session, UNTOUCHED, XIDS, found_by};
 use super::sent::Sent;
 use super::table;
 use super::writer::{Failure, Writer, insert_sql};
@@ -23,12 +24,15 @@ use crate::error::{Class, classify};
 use crate::failpoint;
 use crate::ledger::{Outcome, Reject};
 use crate::migrator::Note;
-use crate::plan::{When, Write};
+use crate::plan::{Column, Entity, When, Write};
 use crate::row::Lines;
 use crate::settings::OnEdited;
 use crate::source::quoted;
-use crate::target::stays::{Stays, stays};
+use crate::target::stays::{Stays, compared, stays};
 use crate::target::{ACCOUNT_CHANGED, Batch, EDITED, REFUSED, Update};
+
+/// Transactions that the ledger remembers of a row. With more of them all of its records are written, and one is left.
+const MOST_EARLIER: u32 = 8;
 
 /// What was found of records that somebody has edited or deleted: tables by row of the chunk.
 type Edited = BTreeMap<u32, BTreeSet<String>>;
@@ -66,6 +70,49 @@ impl Writer {
     }
 }
 
+/// What an update writes into records with an id of their own.
+struct Changes {
+    /// After `set`.
+    set: String,
+    /// Whether a record would become another one.
+    differ: String,
+}
+
+impl Changes {
+    fn of(entity: &Entity, write: &Write, id: &Column) -> Self {
+        let (mut set, mut have, mut want) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, column) in write.columns.iter().enumerate() {
+            let value = format!("sent.c{index}::{}", column.type_name);
+            let name = quoted(&column.name);
+            let unless = |flag: &str| format!("case when sent.{flag} then record.{name} else {value} end");
+            let value = match stays(entity, &column.fill) {
+                // An id that the row did not get at first.
+                _ if column.later => value,
+                Stays::Always => continue,
+                Stays::WithEmail => unless("email"),
+                Stays::WithPhone => unless("phone"),
+                Stays::Never => value,
+            };
+            set.push(format!("{name} = {value}"));
+            // The time of the update is no reason for one.
+            if compared(entity, column) != Stays::Always {
+                have.push(format!("record.{name}"));
+                want.push(value);
+            }
+        }
+        if set.is_empty() {
+            let name = quoted(&id.name);
+            set.push(format!("{name} = record.{name}"));
+        }
+        // Bit by bit, which every type can be compared by; "is distinct from" would need an operator of each.
+        let differ = match have.is_empty() {
+            true => "false".to_owned(),
+            false => format!("row({})::record *<> row({})::record", have.join(", "), want.join(", ")),
+        };
+        Self { set: set.join(", "), differ }
+    }
+}
+
 /// Tells what was found about edited records.
 fn note(batch: &mut Batch, edited: &Edited) {
     let overwritten = batch.update.as_ref().is_some_and(|update| update.on_edited == OnEdited::Overwrite);
@@ -93,11 +140,12 @@ impl Session<'_> {
             .iter()
             .map(|line| line.key.as_str())
             .collect();
-        let listed = sqlx::query(
+        let listed = sqlx::query(AssertSqlSafe(format!(
             "create temporary table changing on commit drop as \
-             select n, key, txid, outcome::text as outcome, account_id, target_id \
+             select n, key, account_id, target_id, {XIDS} as xids, \
+               coalesce(cardinality(earlier), 0) >= {MOST_EARLIER} as all_anew \
              from unnest($1::int[], $2::text[]) as sent(n, key) join v1v2.ledger using (key) where entity = $3",
-        )
+        )))
         .bind(&numbers)
         .bind(&keys)
         .bind(&*batch.name)
@@ -184,16 +232,20 @@ impl Session<'_> {
         }
         let (from, of) = (sent.from(write), &write.columns[id]);
         let same = format!("record.{} = sent.c{id}::{}", quoted(&of.name), of.type_name);
-        let untouched = "record.xmin::text::bigint = (t.txid & 4294967295)";
+        let changes = Changes::of(self.entity, write, of);
         let sql = format!(
-            "select t.n, record.tableoid is null from {from} join changing t using (n) \
-             left join {name} as record on {same} where record.tableoid is null or not {untouched}"
+            "select n, what from (select t.n, case when record.tableoid is null then 'missing' \
+               when not {UNTOUCHED} then 'edited' when t.all_anew or {} then 'other' else 'same' end as what \
+             from {from} join changing t using (n) left join {name} as record on {same}) as found where what <> 'other'",
+            changes.differ
         );
         let query = sent.bind(update, sqlx::query_as(AssertSqlSafe(sql)));
-        let found: Vec<(i32, bool)> = answered(self.patience, query.fetch_all(&mut *self.connection)).await?;
-        let missing = |missing: bool| found.iter().filter(move |of| of.1 == missing).map(|of| of.0 as u32);
-        let (edited, missing): (BTreeSet<u32>, BTreeSet<u32>) =
-            (missing(false).collect(), missing(true).collect());
+        let found: Vec<(i32, String)> =
+            answered(self.patience, query.fetch_all(&mut *self.connection)).await?;
+        let rows = |what: &str| -> BTreeSet<u32> {
+            found.iter().filter(|of| of.1 == what).map(|of| of.0 as u32).collect()
+        };
+        let (missing, edited) = (rows("missing"), rows("edited"));
         let overwrite = update.on_edited == OnEdited::Overwrite;
         let insert = if overwrite || update.definition_edited { missing.clone() } else { BTreeSet::new() };
         let stay: BTreeSet<u32> =
@@ -204,10 +256,12 @@ impl Session<'_> {
         }
         let absent = missing.difference(&insert).copied().collect();
         if !insert.is_empty() {
-            let new = Sent::of(write, lines, &insert.into_iter().collect::<Vec<_>>());
-            self.insert(write, &new).await?;
+            let rows: Vec<u32> = insert.into_iter().collect();
+            self.keep_that_nothing_was_there(write, &rows).await?;
+            self.insert(write, &Sent::of(write, lines, &rows)).await?;
         }
         sent.leave_out(&stay);
+        sent.leave_out(&rows("same"));
         if sent.is_empty() {
             return Ok((touched, absent));
         }
@@ -218,76 +272,27 @@ impl Session<'_> {
             &format!("{from} join changing t using (n) join {name} as record on {same}"),
         )
         .await?;
-        let mut set: Vec<String> = Vec::new();
-        for (index, column) in write.columns.iter().enumerate() {
-            let value = format!("sent.c{index}::{}", column.type_name);
-            let unless = |flag: &str| {
-                format!("case when sent.{flag} then record.{} else {value} end", quoted(&column.name))
-            };
-            let value = match stays(self.entity, &column.fill) {
-                // An id that the row did not get at first.
-                _ if column.later => value,
-                Stays::Always => continue,
-                Stays::WithEmail => unless("email"),
-                Stays::WithPhone => unless("phone"),
-                Stays::Never => value,
-            };
-            set.push(format!("{} = {value}", quoted(&column.name)));
-        }
-        if set.is_empty() {
-            // The record must carry this transaction's number like the others of its row.
-            set.push(format!("{0} = record.{0}", quoted(&of.name)));
-        }
-        let sql = format!("update {name} as record set {} from {from} where {same}", set.join(", "));
+        let sql = format!("update {name} as record set {} from {from} where {same}", changes.set);
         let query = sent.bind_query(update, sqlx::query(AssertSqlSafe(sql)));
         answered(self.patience, query.execute(&mut *self.connection)).await?;
         Ok((touched, absent))
     }
 
-    /// Tables with several records for a row of V1: they go, and come anew.
-    async fn replace_together(
-        &mut self,
-        update: &Update,
-        rows: &[u32],
-        write: &Write,
-        lines: &Lines,
-        (column, type_name, ledger): (&str, &str, &str),
-    ) -> sqlx::Result<BTreeSet<u32>> {
-        let name = table(&write.table);
-        let of = format!("record.{} = t.{ledger}::{type_name}", quoted(column));
-        let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-        let sql = format!(
-            "select distinct t.n from changing t join {name} as record on {of} \
-             where t.n = any($1) and record.xmin::text::bigint <> (t.txid & 4294967295)"
-        );
-        let edited = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&numbers);
-        let edited: Vec<i32> = answered(self.patience, edited.fetch_all(&mut *self.connection)).await?;
-        let edited: BTreeSet<u32> = edited.into_iter().map(|row| row as u32).collect();
-        let rows: Vec<u32> = match update.on_edited {
-            OnEdited::Keep => rows.iter().copied().filter(|row| !edited.contains(row)).collect(),
-            OnEdited::Overwrite => rows.to_vec(),
-        };
-        let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-        let list =
-            format!("'{{{}}}'::int[]", numbers.iter().map(i32::to_string).collect::<Vec<_>>().join(","));
-        let from = format!("changing t join {name} as record on {of} where t.n = any({list})");
-        self.keep(&write.table, "t.key", &from).await?;
-        let sql = format!("delete from {name} as record using changing t where {of} and t.n = any($1)");
-        let deleted = sqlx::query(AssertSqlSafe(sql)).bind(&numbers);
-        answered(self.patience, deleted.execute(&mut *self.connection)).await?;
-        let sent = Sent::of(write, lines, &rows);
-        if !sent.is_empty() {
-            self.insert(write, &sent).await?;
-        }
-        Ok(edited)
-    }
-
-    async fn insert(&mut self, write: &Write, sent: &Sent) -> sqlx::Result<()> {
+    pub(super) async fn insert(&mut self, write: &Write, sent: &Sent) -> sqlx::Result<()> {
         let mut query = sqlx::query(AssertSqlSafe(insert_sql(write)));
         for values in sent.columns() {
             query = query.bind(values);
         }
         answered(self.patience, query.execute(&mut *self.connection)).await.map(drop)
+    }
+
+    async fn keep_that_nothing_was_there(&mut self, write: &Write, rows: &[u32]) -> sqlx::Result<()> {
+        let sql = "insert into v1v2.replaced (run, how, entity, key, table_name, record) \
+                   select $1, $2::text::\"char\", $3, key, $4, null from changing where n = any ($5)";
+        let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let kept = sqlx::query(sql).bind(self.run).bind(self.how.letter()).bind(&*self.entity.name);
+        let kept = kept.bind(table(&write.table)).bind(rows).execute(&mut *self.connection);
+        answered(self.patience, kept).await.map(drop)
     }
 
     /// As [`Session::keep`], of records that the rows sent are to change.
@@ -341,8 +346,9 @@ impl Session<'_> {
         self.keep_ledger("done").await?;
         let entity = crate::ledger::literal(&batch.name);
         self.execute(&format!(
-            "update v1v2.ledger l set txid = {txid}, run = {}, source_hash = done.hash, claims = done.claims from done \
-             where l.entity = {entity} and l.key = done.key; \
+            "update v1v2.ledger l set txid = {txid}, run = {}, source_hash = done.hash, claims = done.claims, \
+               earlier = case when t.all_anew then null else l.txid || l.earlier end \
+             from done join changing t using (key) where l.entity = {entity} and l.key = done.key; \
              delete from v1v2.conflicts c using done where c.entity = {entity} and c.key = done.key",
             self.run
         ))
