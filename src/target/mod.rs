@@ -20,7 +20,8 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 pub use record::{
-    FreshAccount, KnownEntity, Login, NewEntity, Overview, RolledBack, RunName, RunRecord, State, holder,
+    FreshAccount, KnownEntity, Login, NewEntity, Nothing, Overview, RolledBack, RunName, RunRecord, State,
+    ToTakeBack, holder,
 };
 pub use replicas::{Look, Replica, Replicas};
 
@@ -206,8 +207,12 @@ pub trait Held: Send {
     /// Refuses a V1 that the ledger was not made from.
     async fn require_same_source(&mut self, record: &RunRecord) -> Result<()>;
 
-    /// The run to take back: the one with this id, or the last one that wrote something.
-    async fn find_run(&mut self, id: Option<&str>) -> Result<RunName>;
+    /// What is to be taken back: the run with this id, or the newest one, whatever became of it. Never the run before the newest:
+    /// a rollback that is given again after it ended well must not go on to the next run.
+    ///
+    /// # Errors
+    /// Usage: there is no such run. Refused: there is no run at all, or a later one has changed what this one made.
+    async fn find_run(&mut self, id: Option<&str>) -> Result<ToTakeBack>;
 
     /// Gives the lock back without having written anything. (Postgres sees to it when the connection ends.)
     async fn give_up(self: Box<Self>) {}

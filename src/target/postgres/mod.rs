@@ -19,6 +19,7 @@ mod sent;
 mod structure;
 mod trial;
 mod update;
+mod which_run;
 mod writer;
 
 use std::sync::Arc;
