@@ -232,14 +232,14 @@ pub trait RunLock: Send {
 
     /// Removes what V2 has of rows that V1 no longer has, on record, so that a rollback of this run brings it back. An
     /// account that another row uses stays, and so does, with [`OnEdited::Keep`], a row of which somebody has edited a record.
-    /// `entity` is an index of the plan.
+    /// `gone` are indices of the plan, in its order, with keys: these entities refer to each other in a circle, and what of them
+    /// only they themselves hold goes together; each has its count in the result.
     async fn prune(
         &mut self,
         plan: &Plan,
-        entity: usize,
-        keys: &[String],
+        gone: &[(usize, &[String])],
         on_edited: OnEdited,
-    ) -> Result<Pruned>;
+    ) -> Result<Vec<Pruned>>;
 
     /// Takes a run back: exactly what it made, in reverse order, and nothing that was edited since. Can be called again
     /// after it was cut short. `advance` is told how many ledger lines are done.

@@ -389,13 +389,12 @@ impl target::RunLock for RunLock {
     async fn prune(
         &mut self,
         plan: &Plan,
-        entity: usize,
-        keys: &[String],
+        gone: &[(usize, &[String])],
         on_edited: OnEdited,
-    ) -> Result<Pruned> {
+    ) -> Result<Vec<Pruned>> {
         let again = "run the same command again: it goes on where this one stopped";
         let mut steps = Steps::of(&self.held.shared, &self.held.connection, self.run.number, again).await?;
-        prune::prune(&mut steps, &self.held.shared, (plan, &plan.entities[entity]), keys, on_edited).await
+        prune::prune(&mut steps, &self.held.shared, plan, gone, on_edited).await
     }
 
     async fn rollback(

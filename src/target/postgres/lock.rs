@@ -132,13 +132,12 @@ impl target::RunLock for RunLock {
     async fn prune(
         &mut self,
         plan: &Plan,
-        entity: usize,
-        keys: &[String],
+        gone: &[(usize, &[String])],
         on_edited: OnEdited,
-    ) -> Result<Pruned> {
+    ) -> Result<Vec<Pruned>> {
         let Self { held: Held { connection, place, settings, .. }, run } = self;
         let place = prune::Place { connection, name: place, patience: settings.patience(), run: run.number };
-        prune::prune(place, plan, &plan.entities[entity], keys, on_edited).await
+        prune::prune(place, plan, gone, on_edited).await
     }
 
     async fn rollback(
