@@ -96,6 +96,20 @@ pub struct Line {
 }
 
 impl Line {
+    /// The line of a row that could not be migrated.
+    pub fn rejected(key: String, source_hash: u128, reject: Reject) -> Self {
+        Self {
+            key,
+            outcome: Outcome::Rejected,
+            source_hash,
+            incomplete: false,
+            claims: None,
+            account_id: None,
+            target_id: None,
+            reject: Some(reject),
+        }
+    }
+
     /// The hash as the ledger holds it. A row that is not complete yet has the complement of its own: so it counts as
     /// changed until it is complete, for whoever reads V1 and the ledger next, and needs no list of its own.
     pub fn hash(&self) -> u128 {
@@ -146,6 +160,9 @@ pub struct Known {
     pub claims: Option<Claims>,
     /// The account, if another row founded it.
     pub joined: Option<Uuid>,
+    /// V2 refused to bring it up to date the last time that this was tried: the conflict log says so. The row of V1 may be what
+    /// the ledger says all the same, as it was the definition that had changed.
+    pub refused: bool,
 }
 
 impl Known {
@@ -250,7 +267,13 @@ mod tests {
             target_id: None,
             reject: None,
         };
-        let known = |line: &Line| Known { outcome, source_hash: line.hash(), claims: None, joined: None };
+        let known = |line: &Line| Known {
+            outcome,
+            source_hash: line.hash(),
+            claims: None,
+            joined: None,
+            refused: false,
+        };
         assert!(known(&line).is_incomplete(7) && known(&line).source_hash != 7);
         let complete = Line { incomplete: false, ..line.clone() };
         assert!(!known(&complete).is_incomplete(7) && known(&complete).source_hash == 7);

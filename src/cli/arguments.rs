@@ -201,7 +201,8 @@ pub struct ValidateArgs {
 /// `v1v2 rollback`
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
-    /// The run to undo; the latest if not given
+    /// The run to undo. Without it the newest run: if that was rolled back already or has changed nothing, nothing is done,
+    /// and the run before it is named
     #[arg(long, value_name = "ID")]
     pub run: Option<uuid::Uuid>,
     /// Do not ask

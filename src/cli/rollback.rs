@@ -4,7 +4,7 @@ use super::{Context, Outcome, RollbackArgs};
 use crate::error::{Kind, Result};
 use crate::plan::Plan;
 use crate::report::{self, Align, Event, Table};
-use crate::target::{self, Held, RolledBack, RunName, RunRecord, State, Target};
+use crate::target::{self, Held, Nothing, RolledBack, RunName, RunRecord, State, Target, ToTakeBack};
 
 /// Rows listed on the terminal; with `--json` all of them are.
 const SHOWN: usize = 20;
@@ -15,14 +15,19 @@ pub(super) async fn run(context: &Context, args: &RollbackArgs) -> Result<Outcom
     let mut held = target.hold().await?;
     let id = args.run.map(|id| id.to_string());
     let wanted = match held.find_run(id.as_deref()).await {
-        Ok(run) if args.force => Ok(run),
-        Ok(run) => {
-            report::confirm(&format!("Roll back the run {} in {}?", run.id, target.place())).map(|()| run)
+        Ok(ToTakeBack::Run(run)) if !args.force => {
+            let question = format!("Roll back the run {} in {}?", run.id, target.place());
+            report::confirm(&question).map(|()| ToTakeBack::Run(run))
         }
-        Err(error) => Err(error),
+        found => found,
     };
     let run = match wanted {
-        Ok(run) => run,
+        Ok(ToTakeBack::Run(run)) => run,
+        Ok(ToTakeBack::Nothing { run, why, before }) => {
+            held.give_up().await;
+            print_nothing(context, run, why, before);
+            return Ok(Outcome::Done);
+        }
         Err(error) => {
             held.give_up().await;
             return Err(error);
@@ -58,13 +63,14 @@ async fn take_back(
     done
 }
 
-/// The run that would be taken back now: the last one that wrote something and was not taken back.
+/// The run that would be taken back now: the newest one, if it wrote something and was not taken back.
 pub(super) async fn latest(target: &dyn Target) -> Result<Option<RunName>> {
     let mut held = target.hold().await?;
     let found = held.find_run(None).await;
     held.give_up().await;
     match found {
-        Ok(run) => Ok(Some(run)),
+        Ok(ToTakeBack::Run(run)) => Ok(Some(run)),
+        Ok(ToTakeBack::Nothing { .. }) => Ok(None),
         Err(error) if error.kind() == Kind::Refused => Ok(None),
         Err(error) => Err(error),
     }
@@ -79,7 +85,8 @@ pub(super) async fn since(
 ) -> Result<bool> {
     let mut held = target.hold().await?;
     let found = match held.find_run(None).await {
-        Ok(run) => Some(run).filter(|run| Some(*run) != before),
+        Ok(ToTakeBack::Run(run)) => Some(run).filter(|run| Some(*run) != before),
+        Ok(ToTakeBack::Nothing { .. }) => None,
         Err(error) if error.kind() == Kind::Refused => None,
         Err(error) => {
             held.give_up().await;
@@ -93,6 +100,25 @@ pub(super) async fn since(
     let restored = target.restore(&|name| tracing::info!("bringing back {name}")).await;
     held.give_up().await;
     restored.map(|_| false)
+}
+
+/// Says why nothing was changed, and how to take back the run before, should that be what is wanted.
+fn print_nothing(context: &Context, run: RunName, why: Nothing, before: Option<RunName>) {
+    if let Ok(mut value) = serde_json::to_value(RolledBack::of(run)) {
+        value["nothing_to_do"] = serde_json::json!(why);
+        value["before"] = serde_json::json!(before.map(|run| run.id.to_string()));
+        context.events.emit(&Event::Result { command: "rollback".to_owned(), value });
+    }
+    let why = match why {
+        Nothing::RolledBack => "was rolled back already",
+        Nothing::ChangedNothing => "has changed nothing in V2",
+    };
+    context
+        .output
+        .line(format!("run {} {why}: there is nothing to take back, and nothing was changed", run.id));
+    if let Some(before) = before {
+        context.output.line(format!("to take back the run before it: v1v2 rollback --run {}", before.id));
+    }
 }
 
 fn print(context: &Context, done: &RolledBack) {

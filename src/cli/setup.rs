@@ -19,11 +19,11 @@ pub(super) async fn run(context: &Context, args: &SetupArgs) -> Result<Outcome> 
             setup::apply(&mut v2, &files, args.clean).await?
         }
         Scheme::MongoDb => {
-            let v2 = connect::mongodb(settings).await?;
             if asks {
+                let v2 = connect::mongodb(settings).await?;
                 ask(context, &setup::mongodb::what_clean_removes(&v2).await?)?;
             }
-            setup::mongodb::apply(&v2, &files, args.clean).await?
+            setup::mongodb::apply(settings, &files, args.clean).await?
         }
     };
     print(context, &summary);

@@ -113,6 +113,15 @@ impl Entity {
         self.writes.iter().flat_map(|write| &write.columns).any(|column| column.later)
     }
 
+    /// The entities to whose rows its own refer by what is filled in later.
+    pub fn later_references(&self) -> impl Iterator<Item = usize> {
+        let later = self.writes.iter().flat_map(|write| &write.columns).filter(|column| column.later);
+        later.filter_map(|column| match column.fill {
+            Fill::Reference { entity, .. } => Some(entity),
+            _ => None,
+        })
+    }
+
     /// What the definition consists of, each part by name with a hash of what it says: tells which parts were edited.
     pub fn parts(&self) -> BTreeMap<String, String> {
         let hash = |what: String| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(what.as_bytes()));

@@ -129,7 +129,8 @@ impl Fate {
             // Whether every row has its line is the business of the counts.
             return if ask.compare { Self::Ignored } else { Self::New };
         };
-        let changed = ask.compare || known.source_hash != row.hash || ask.edited;
+        // What V2 refused is tried again by every run, also if it was another definition that V2 refused.
+        let changed = ask.compare || known.source_hash != row.hash || ask.edited || known.refused;
         match known.outcome {
             Outcome::Migrated | Outcome::Merged if changed && ask.later && !ask.compare => {
                 Self::Later { completes: known.is_incomplete(row.hash) && !ask.edited }

@@ -64,7 +64,7 @@ impl Later {
     fn pretended(&self, entity: usize, key: &str, hash: u128) -> Option<Known> {
         let pretended = self.pretended[entity].lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = *pretended.get(&xxh3_64(key.as_bytes()))?;
-        Some(Known { outcome, source_hash: !hash, claims: None, joined: None })
+        Some(Known { outcome, source_hash: !hash, claims: None, joined: None, refused: false })
     }
 }
 
@@ -175,7 +175,7 @@ impl<'s> Pass<'s> {
                 let known = known.or_else(|| self.shared.later.pretended(self.entity, &key, hash));
                 let known = known.filter(|known| {
                     matches!(known.outcome, Outcome::Migrated | Outcome::Merged)
-                        && (edited || known.source_hash != hash)
+                        && (edited || known.refused || known.source_hash != hash)
                 });
                 let completes = known.is_some_and(|known| known.is_incomplete(hash)) && !edited;
                 let waits = completes && self.waits(&row, &key);

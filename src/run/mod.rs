@@ -7,6 +7,7 @@
 mod contact;
 mod duplicates;
 mod gate;
+mod gone;
 mod identify;
 mod lag;
 mod later;
@@ -21,7 +22,7 @@ mod survey;
 mod work;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 pub use options::{Observer, Options, Stop};
@@ -379,7 +380,7 @@ async fn carry(
     if let Goal::Real(lock) = &mut goal
         && !job.stop.asked()
     {
-        prune(&shared, &mut **lock).await?;
+        gone::prune(&shared, &mut **lock).await?;
         for &entity in &job.selected {
             let of = &plan.entities[entity];
             if shared.edited_definitions[entity] && !job.options.filters.contains_key(&*of.name) {
@@ -401,18 +402,6 @@ async fn carry(
 async fn keep_definition(control: &mut dyn Control, of: &Entity) -> Result<()> {
     let parts = serde_json::to_string(&of.parts()).unwrap_or_default();
     control.keep_definition(&of.name, &of.definition_hash, &parts).await
-}
-
-/// Removes what V1 no longer has: what refers to others goes before them.
-async fn prune(shared: &Shared, lock: &mut dyn RunLock) -> Result<()> {
-    let gone = std::mem::take(&mut *shared.gone.lock().unwrap_or_else(PoisonError::into_inner));
-    for (entity, keys) in gone.iter().enumerate().rev().filter(|(_, keys)| !keys.is_empty()) {
-        let name = &shared.plan.entities[entity].name;
-        shared.observer.step(&format!("removing {} rows of {name} that V1 no longer has", keys.len()));
-        let pruned = lock.prune(&shared.plan, entity, keys, shared.settings.on_edited).await?;
-        shared.summary.pruned(entity, pruned);
-    }
-    Ok(())
 }
 
 /// The error for a bug in the engine's own bookkeeping: better a failed run than a wrong ledger.

@@ -307,19 +307,7 @@ fn convert(
             }
             Err(reject) => {
                 records.take_back(number);
-                let reject = Some(reject);
-                let outcome = Outcome::Rejected;
-                let (incomplete, claims, account_id, target_id) = (false, None, None, None);
-                lines.push(Line {
-                    key,
-                    outcome,
-                    source_hash,
-                    incomplete,
-                    claims,
-                    account_id,
-                    target_id,
-                    reject,
-                });
+                lines.push(Line::rejected(key, source_hash, reject));
             }
         }
     }

@@ -20,7 +20,8 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 pub use record::{
-    FreshAccount, KnownEntity, Login, NewEntity, Overview, RolledBack, RunName, RunRecord, State, holder,
+    FreshAccount, KnownEntity, Login, NewEntity, Nothing, Overview, RolledBack, RunName, RunRecord, State,
+    ToTakeBack, holder,
 };
 pub use replicas::{Look, Replica, Replicas};
 
@@ -206,8 +207,12 @@ pub trait Held: Send {
     /// Refuses a V1 that the ledger was not made from.
     async fn require_same_source(&mut self, record: &RunRecord) -> Result<()>;
 
-    /// The run to take back: the one with this id, or the last one that wrote something.
-    async fn find_run(&mut self, id: Option<&str>) -> Result<RunName>;
+    /// What is to be taken back: the run with this id, or the newest one, whatever became of it. Never the run before the newest:
+    /// a rollback that is given again after it ended well must not go on to the next run.
+    ///
+    /// # Errors
+    /// Usage: there is no such run. Refused: there is no run at all, or a later one has changed what this one made.
+    async fn find_run(&mut self, id: Option<&str>) -> Result<ToTakeBack>;
 
     /// Gives the lock back without having written anything. (Postgres sees to it when the connection ends.)
     async fn give_up(self: Box<Self>) {}
@@ -227,14 +232,14 @@ pub trait RunLock: Send {
 
     /// Removes what V2 has of rows that V1 no longer has, on record, so that a rollback of this run brings it back. An
     /// account that another row uses stays, and so does, with [`OnEdited::Keep`], a row of which somebody has edited a record.
-    /// `entity` is an index of the plan.
+    /// `gone` are indices of the plan, in its order, with keys: these entities refer to each other in a circle, and what of them
+    /// only they themselves hold goes together; each has its count in the result.
     async fn prune(
         &mut self,
         plan: &Plan,
-        entity: usize,
-        keys: &[String],
+        gone: &[(usize, &[String])],
         on_edited: OnEdited,
-    ) -> Result<Pruned>;
+    ) -> Result<Vec<Pruned>>;
 
     /// Takes a run back: exactly what it made, in reverse order, and nothing that was edited since. Can be called again
     /// after it was cut short. `advance` is told how many ledger lines are done.

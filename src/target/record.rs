@@ -25,6 +25,32 @@ pub struct RunRecord {
     pub source_database: Option<String>,
 }
 
+/// What there is to do for a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToTakeBack {
+    /// This run is to be taken back, or what an interrupted rollback has left of it.
+    Run(RunName),
+    /// Nothing.
+    Nothing {
+        /// The run that was meant.
+        run: RunName,
+        /// Why there is nothing to do.
+        why: Nothing,
+        /// The newest run before it that could be taken back. Only somebody who names it can mean it.
+        before: Option<RunName>,
+    },
+}
+
+/// Why there is nothing to take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nothing {
+    /// The run was rolled back already: this is a rollback given again after all went well.
+    RolledBack,
+    /// The run has left nothing in V2: V1 had nothing new, or it stopped before its first chunk.
+    ChangedNothing,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

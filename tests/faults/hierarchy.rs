@@ -77,7 +77,7 @@ fn rows_are_written_after_those_of_their_own_entity_that_they_refer_to() {
     // Rows of the second run refer to those of the first.
     parts.project.run(&["rollback", "--force"]).expect(0);
     assert_eq!(parts.v2.count("part"), 301);
-    parts.project.run(&["rollback", "--force"]).expect(0);
+    parts.project.roll_back_next(&[]);
     assert_eq!((parts.v2.count("part"), parts.v2.count("v1v2.ledger")), (0, 0));
     parts.migrate(&[], 3);
     parts.assert_all_but("501, 502, 503, 504");
@@ -97,9 +97,9 @@ fn a_run_that_was_killed_between_levels_goes_on() {
         }
         parts.migrate(&[], 3);
         parts.assert_all_but(REJECTED);
-        parts.project.run(&["rollback", "--force"]).expect(0);
+        parts.project.roll_back_next(&[]);
         while parts.v2.count("v1v2.ledger") > 0 {
-            parts.project.run(&["rollback", "--force"]).expect(0);
+            parts.project.roll_back_next(&[]);
         }
     }
 }

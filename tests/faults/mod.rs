@@ -18,7 +18,7 @@ mod people;
 mod process;
 mod secrets;
 mod server;
-mod session;
+pub mod session;
 pub mod sources;
 mod targets;
 mod terminal;

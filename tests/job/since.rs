@@ -67,7 +67,7 @@ fn a_rollback_makes_changed_rows_what_they_were() {
     job.run(&["rollback", "--force"]).expect(0);
     assert_eq!(job.content(), before);
     // And now the first one can go as well.
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     assert_eq!(job.v2.count("\"User\"") + job.v2.count("v1v2.ledger") + job.v2.count("v1v2.replaced"), 0);
 }
 
@@ -160,8 +160,45 @@ fn a_change_that_v2_refuses_costs_only_itself() {
     // What was told about rows that stayed goes with the run that told it.
     job.run(&["rollback", "--force"]).expect(0);
     assert_eq!(content(), after);
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     assert_eq!(content(), before);
+}
+
+/// V1's rows are what they were, and the definition is the one by which they were tried: only the log tells.
+#[test]
+fn changes_by_an_edited_definition_that_v2_refuses_are_tried_again_by_every_run() {
+    let job = Job::new(200, &[]);
+    job.migrate(&[], 0);
+    let key = job.v1.one("select id from \"Parent\" order by id offset 3 limit 1");
+    let name = job.v1.one(&format!("select name from \"Parent\" where id = '{key}'"));
+    job.v2.execute(&format!(
+        "alter table \"Parent\" add constraint no check (occupation <> '{}')",
+        name.replace('\'', "''")
+    ));
+    // The query stays, and so do the hashes of V1's rows.
+    job.project.redefine("parents", |definition| {
+        definition.replacen("occupation = \"occupation\"", "occupation = \"name\"", 1)
+    });
+    let mine = ["--migrators", "mine"];
+    let told = job.migrate(&[&mine[..], &["--accept-changes"]].concat(), 3);
+    assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
+    let refused = "select string_agg(key, ' ') from v1v2.conflicts where kind = 'change_refused'";
+    assert_eq!(job.v2.one(refused), key);
+    for _ in 0..2 {
+        let told = job.migrate(&mine, 3);
+        assert!(!told.stderr.contains("was edited"), "{}", told.stderr);
+        assert!(told.stdout.contains("parents: 1 rows have changed"), "{}", told.stdout);
+        assert_eq!(job.v2.one(refused), key);
+    }
+    job.v2.execute("alter table \"Parent\" drop constraint no");
+    job.migrate(&[&mine[..], &["--accept-changes"]].concat(), 0);
+    assert_eq!(job.v2.count("v1v2.conflicts where kind = 'change_refused'"), 0);
+    let occupation = format!(
+        "select occupation from \"Parent\" p join v1v2.ledger l on l.target_id = p.id::text where key = '{key}'"
+    );
+    assert_eq!(job.v2.one(&occupation), name);
+    let told = job.migrate(&mine, 0);
+    assert!(!told.stdout.contains("have changed"), "{}", told.stdout);
 }
 
 #[test]
@@ -209,7 +246,7 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     assert_eq!(job.result(), job.made_anew());
     job.run(&["rollback", "--force"]).expect(0);
     assert_eq!(job.content(), kept);
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     assert_eq!(job.content(), before);
 }
 
@@ -229,7 +266,7 @@ fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     job.migrate(&["--batch-size", "3"], 0);
     assert!(job.v2.rows(rejected).is_empty());
     // A rollback makes them rejected again, with what was told about them.
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     assert_eq!((job.content(), job.v2.rows(rejected)), (before, lines));
 }
 
@@ -244,7 +281,7 @@ fn nothing_comes_back_of_a_run_that_was_taken_back_before_the_one_that_tried_its
     let first = job.v2.one("select id::text from v1v2.runs order by no limit 1");
     job.run(&["rollback", "--force", "--run", &first]).expect(0);
     assert_eq!(job.v2.count("v1v2.replaced"), 0);
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     let left = ["ledger", "conflicts", "replaced"].map(|table| job.v2.count(&format!("v1v2.{table}")));
     assert_eq!(left, [0, 0, 0]);
 }

@@ -41,8 +41,67 @@ fn only_the_named_run_goes() {
     let second = job.v2.one("select id::text from v1v2.runs order by no desc limit 1");
     job.run(&["rollback", "--force", "--run", &second]).expect(0);
     assert_eq!(job.result(), first);
-    job.run(&["rollback", "--force", "--run", &second]).expect(5);
     job.run(&["rollback", "--force", "--run", "01890000-0000-7000-8000-000000000000"]).expect(2);
+}
+
+/// In a script that repeats it, above all.
+#[test]
+fn a_rollback_given_again_does_not_go_on_to_the_run_before() {
+    let job = Job::new(200, &[]);
+    let refused = job.run(&["rollback", "--force"]).expect(5);
+    assert!(refused.stderr.contains("no run that could be rolled back"), "{}", refused.stderr);
+    let newest = "select id::text from v1v2.runs where command = 'migrate' order by no desc limit 1";
+    job.migrate(&["--entities", "schools"], 0);
+    let (first, id) = (job.result(), job.v2.one(newest));
+    let before = format!("v1v2 rollback --run {id}\n");
+    job.migrate(&[], 0);
+    let second = job.v2.one(newest);
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.result(), first);
+    let runs = job.v2.count("v1v2.runs");
+    let again = job.run(&["rollback", "--force"]).expect(0);
+    assert!(again.stdout.contains(&format!("run {second} was rolled back already")), "{}", again.stdout);
+    assert!(again.stdout.ends_with(&before), "{}", again.stdout);
+    let told = job.run(&["rollback", "--force", "--json"]).expect(0).stdout;
+    assert!(
+        told.contains(r#""nothing_to_do":"rolled_back""#) && told.contains(&format!(r#""before":"{id}""#)),
+        "{told}"
+    );
+    job.run(&["rollback", "--force", "--run", &second]).expect(0);
+    assert_eq!(
+        (job.v2.count("v1v2.runs"), job.v2.count("v1v2.lock")),
+        (runs, 0),
+        "nothing to do, nothing on record"
+    );
+    // A dry run is no run. One that has changed nothing is not passed over either.
+    job.run(&["migrate", "--dry-run"]).expect(0);
+    assert!(job.run(&["rollback", "--force"]).expect(0).stdout.contains(&second));
+    job.migrate(&["--entities", "schools"], 0);
+    let unchanged = job.run(&["rollback", "--force"]).expect(0);
+    assert!(unchanged.stdout.contains("has changed nothing in V2"), "{}", unchanged.stdout);
+    assert!(unchanged.stdout.ends_with(&before), "{}", unchanged.stdout);
+    assert_eq!(job.result(), first);
+    // What is named goes.
+    job.run(&["rollback", "--force", "--run", &id]).expect(0);
+    assert_eq!(job.v2.count("v1v2.ledger"), 0);
+    let nothing = job.run(&["rollback", "--force"]).expect(0);
+    assert!(!nothing.stdout.contains("--run"), "{}", nothing.stdout);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn an_interrupted_rollback_finishes_without_touching_the_run_before() {
+    let job = Job::new(200, &[]);
+    job.migrate(&["--entities", "schools,teachers"], 0);
+    let first = job.result();
+    job.migrate(&[], 0);
+    let point = "postgres.rollback.committed@1:fatal";
+    job.project.run_with(&["rollback", "--force"], "FAILPOINT", point).expect(1);
+    assert_ne!(job.result(), first);
+    for _ in 0..3 {
+        job.run(&["rollback", "--force"]).expect(0);
+        assert_eq!(job.result(), first);
+    }
 }
 
 /// Rows that were written beside one that V2 refused are ours like all others.

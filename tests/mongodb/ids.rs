@@ -78,7 +78,7 @@ fn the_whole_job_with_object_ids() {
     job.project.run_with_input(&["users", "verify-login", value("email")], &input).expect(0);
 
     for _ in 0..2 {
-        job.run(&["rollback", "--force"]).expect(0);
+        job.project.roll_back_next(&[]);
     }
     assert_eq!(job.whole(), before);
 }

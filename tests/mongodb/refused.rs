@@ -21,6 +21,53 @@ fn numbers(job: &Job, keys: &[String]) -> Vec<String> {
     rows.into_iter().map(|mut row| row[0].take().unwrap()).collect()
 }
 
+/// V1's rows are what they were, and the definition is the one by which they were tried: only the log tells.
+#[test]
+fn changes_by_an_edited_definition_that_v2_refuses_are_tried_again_by_every_run() {
+    let job = Job::new(200, &[]);
+    job.migrate(&[], 0);
+    let keys = job.keys("Parent");
+    let name = job.v1.one(&format!("select name from \"Parent\" where id = '{}'", keys[3]));
+    let refuse = |names: &[&str]| {
+        let collections = job.v2.run(doc! { "listCollections": 1, "filter": { "name": "parents" } });
+        let found = collections.get_document("cursor").unwrap().get_array("firstBatch").unwrap()[0].clone();
+        let options = found.as_document().unwrap().get_document("options").unwrap();
+        let mut validator = options.get_document("validator").unwrap().clone();
+        validator.insert("occupation", doc! { "$nin": names });
+        job.v2.run(doc! { "collMod": "parents", "validator": validator });
+    };
+    refuse(&[&name]);
+    // The query stays, and so do the hashes of V1's rows.
+    job.project.redefine("parents", |definition| {
+        let (postgres, mongodb) = definition.split_once("[[mongodb]]").unwrap();
+        format!(
+            "{postgres}[[mongodb]]{}",
+            mongodb.replace("occupation = \"occupation\"", "occupation = \"name\"")
+        )
+    });
+    let mine = ["--migrators", "mine"];
+    let told = job.migrate(&[&mine[..], &["--accept-changes"]].concat(), 3);
+    assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
+    let refused = || {
+        let log = job.v2.find("v1v2_conflicts", doc! { "_id.kind": "change_refused" });
+        log.iter().map(|of| text(of.get_document("_id").unwrap().get("k"))).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(), [keys[3].clone()]);
+    for _ in 0..2 {
+        let told = job.migrate(&mine, 3);
+        assert!(!told.stderr.contains("was edited"), "{}", told.stderr);
+        assert!(told.stdout.contains("parents: 1 rows have changed"), "{}", told.stdout);
+        assert_eq!(refused(), [keys[3].clone()]);
+    }
+    refuse(&[]);
+    job.migrate(&[&mine[..], &["--accept-changes"]].concat(), 0);
+    assert!(refused().is_empty());
+    let target = job.line("parents", &keys[3]).get("targetId").unwrap().clone();
+    assert_eq!(text(job.v2.one("parents", doc! { "_id": target }).get("occupation")), name);
+    let told = job.migrate(&mine, 0);
+    assert!(!told.stdout.contains("have changed"), "{}", told.stdout);
+}
+
 #[test]
 fn many_documents_that_a_validator_refuses() {
     let job = Job::new(1_000, &[]);

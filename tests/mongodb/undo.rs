@@ -31,7 +31,6 @@ fn after_a_rollback_v2_is_as_before_and_the_job_can_be_done_again() {
     let states: Vec<String> =
         job.v2.find("v1v2_runs", doc! {}).iter().map(|run| text(run.get("state"))).collect();
     assert_eq!(states, ["rolled_back", "done"]);
-    job.run(&["rollback", "--force"]).expect(5);
     job.migrate(&["--passwords", "keep", "--batch-size", "50"], 3);
     assert_eq!(job.result(), migrated);
 }
@@ -49,8 +48,53 @@ fn only_the_named_run_goes_and_accounts_of_the_earlier_one_lose_what_it_gave_the
     assert_eq!(job.result(), first);
     assert_eq!(job.v2.find("users", doc! {}), users, "bytes and all");
     job.run(&["validate"]).expect(0);
-    job.run(&["rollback", "--force", "--run", &second]).expect(5);
     job.run(&["rollback", "--force", "--run", "01890000-0000-7000-8000-000000000000"]).expect(2);
+}
+
+/// In a script that repeats it, above all.
+#[test]
+fn a_rollback_given_again_does_not_go_on_to_the_run_before() {
+    let job = Job::new(200, &[]);
+    let refused = job.run(&["rollback", "--force"]).expect(5);
+    assert!(refused.stderr.contains("no run that could be rolled back"), "{}", refused.stderr);
+    job.migrate(&["--entities", "schools"], 0);
+    let (first, id) = (job.whole(), text(job.v2.one("v1v2_runs", doc! { "no": 1 }).get("_id")));
+    let before = format!("v1v2 rollback --run {id}\n");
+    job.migrate(&[], 0);
+    let second = text(job.v2.one("v1v2_runs", doc! { "no": 2 }).get("_id"));
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.whole(), first);
+    let again = job.run(&["rollback", "--force"]).expect(0);
+    assert!(again.stdout.contains(&format!("run {second} was rolled back already")), "{}", again.stdout);
+    assert!(again.stdout.ends_with(&before), "{}", again.stdout);
+    job.run(&["rollback", "--force", "--run", &second]).expect(0);
+    // A run that has changed nothing is not passed over either.
+    job.migrate(&["--entities", "schools"], 0);
+    let unchanged = job.run(&["rollback", "--force"]).expect(0);
+    assert!(unchanged.stdout.contains("has changed nothing in V2"), "{}", unchanged.stdout);
+    assert!(unchanged.stdout.ends_with(&before), "{}", unchanged.stdout);
+    assert_eq!(job.whole(), first);
+    // Nor does naming it do harm; and what was named goes.
+    job.run(&["rollback", "--force", "--run", &id]).expect(0);
+    assert_eq!(job.count("v1v2_ledger"), 0);
+    let nothing = job.run(&["rollback", "--force"]).expect(0);
+    assert!(!nothing.stdout.contains("--run"), "{}", nothing.stdout);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn an_interrupted_rollback_finishes_without_touching_the_run_before() {
+    let job = Job::new(200, &[]);
+    job.migrate(&["--entities", "schools,teachers"], 0);
+    let first = job.whole();
+    job.migrate(&[], 0);
+    let point = "mongodb.rollback.committed@1:fatal";
+    job.project.run_with(&["rollback", "--force"], "FAILPOINT", point).expect(1);
+    assert_ne!(job.whole(), first);
+    for _ in 0..3 {
+        job.run(&["rollback", "--force"]).expect(0);
+        assert_eq!(job.whole(), first);
+    }
 }
 
 #[test]
@@ -166,7 +210,7 @@ fn a_killed_rollback_goes_on() {
     }
     // A rollback that was killed at its very end leaves no more than its lock, and what was decided about ids and known about
     // collections: it counts only as long as there are lines in the ledger.
-    job.run(&["rollback", "--force"]).expect(5);
+    job.run(&["rollback", "--force"]).expect(0);
     let (mut content, structure) = job.whole();
     for own in ["v1v2_entities", "v1v2_lock"] {
         content.insert(own.to_owned(), before.0[own].clone());

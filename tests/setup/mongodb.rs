@@ -2,7 +2,7 @@
 
 mod structure;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
 use v1v2::connect::{self, MongoDb};
@@ -13,16 +13,20 @@ use v1v2::setup::{SetupFiles, SetupSummary};
 use super::{embedded, folder, load};
 use crate::support::{MongoDatabase, Mongod, Project};
 
+fn to(url: &str) -> Arc<Settings> {
+    Arc::new(Settings { v2_url: Some(url.into()), ..Settings::default() })
+}
+
 async fn open(url: &str) -> MongoDb {
-    connect::mongodb(&Settings { v2_url: Some(url.into()), ..Settings::default() }).await.unwrap()
+    connect::mongodb(&to(url)).await.unwrap()
 }
 
 async fn setup(database: &MongoDatabase) -> SetupSummary {
-    apply(&open(database.url()).await, &SetupFiles::embedded(), false).await.unwrap()
+    apply(&to(database.url()), &SetupFiles::embedded(), false).await.unwrap()
 }
 
 async fn refused(database: &MongoDatabase, files: &SetupFiles, clean: bool) -> v1v2::Error {
-    apply(&open(database.url()).await, files, clean).await.unwrap_err()
+    apply(&to(database.url()), files, clean).await.unwrap_err()
 }
 
 fn id(number: u128) -> Binary {
@@ -137,7 +141,7 @@ async fn an_edited_file_updates_and_ids_stay() {
     let links = embedded("reference/role_permissions.csv").replace("BURSAR,", "TREASURER,")
         + "NURSE,LIBRARY.CREATE\n";
     let dir = folder(&[("reference/roles.csv", &emptied), ("reference/role_permissions.csv", &links)]);
-    let summary = apply(&open(db.url()).await, &load(dir.path()), false).await.unwrap();
+    let summary = apply(&to(db.url()), &load(dir.path()), false).await.unwrap();
     assert_eq!((summary.tables[3].inserted, summary.tables[3].updated), (0, 2));
     let after = db.one("roles", doc! { "code": "TREASURER" });
     assert_eq!(after.get("_id"), before.get("_id"));
@@ -186,41 +190,25 @@ async fn clean_removes_exactly_what_setup_made() {
     assert_eq!(plan.database, db.name());
     let of = |name: &str| plan.tables.iter().find(|of| of.name == name).map(|of| of.rows);
     assert_eq!((of("users"), of("v1v2_ledger"), of("mine")), (Some(1), Some(1), None));
-    let summary = apply(&v2, &SetupFiles::embedded(), true).await.unwrap();
+    let summary = apply(&to(db.url()), &SetupFiles::embedded(), true).await.unwrap();
     assert_eq!(summary.removed, plan.tables.len());
     assert_eq!(db.digest(&["*.createdAt", "*.updatedAt"]), before);
 }
 
 #[tokio::test]
-async fn clean_refuses_what_others_depend_on_and_a_running_migration() {
+async fn clean_refuses_what_others_depend_on_and_takes_over_from_the_dead() {
     let db = MongoDatabase::new();
     setup(&db).await;
     db.run(doc! { "create": "people", "viewOn": "users", "pipeline": [] });
-    let before = db.digest(&["people"]);
     let error = refused(&db, &SetupFiles::embedded(), true).await;
     assert_eq!(error.exit_code(), 5);
     assert!(error.more().unwrap().contains("view people depends on users"), "{error}");
     db.run(doc! { "drop": "people" });
 
-    // A holder whose heart beats.
-    db.insert("v1v2_lock", doc! { "_id": "run", "holder": "run 1 on host a", "beat": 0_i64 }).unwrap();
-    let lock = db.handle().collection::<Document>("v1v2_lock");
-    let heart = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            lock.update_one(doc! { "_id": "run" }, doc! { "$inc": { "beat": 1_i64 } }).await.unwrap();
-        }
-    });
-    let error = refused(&db, &SetupFiles::embedded(), true).await;
-    assert!(error.exit_code() == 5 && error.message().contains("run 1 on host a"), "{error}");
-    assert_eq!(
-        db.digest(&["v1v2_lock"]),
-        before.into_iter().filter(|(name, _)| name != "v1v2_lock").collect()
-    );
-
     // A holder that died is no holder.
-    heart.abort();
-    apply(&open(db.url()).await, &SetupFiles::embedded(), true).await.unwrap();
+    let dead = doc! { "_id": "run", "application": "v1v2 run 1", "holder": "run 1 on host a", "beat": 0_i64 };
+    db.insert("v1v2_lock", dead).unwrap();
+    apply(&to(db.url()), &SetupFiles::embedded(), true).await.unwrap();
     assert_eq!(db.count("v1v2_lock", doc! {}), 0);
 }
 
@@ -246,8 +234,7 @@ async fn a_folder_replaces_everything() {
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let dir = folder(&files);
     let db = MongoDatabase::new();
-    let v2 = open(db.url()).await;
-    let summary = apply(&v2, &load(dir.path()), false).await.unwrap();
+    let summary = apply(&to(db.url()), &load(dir.path()), false).await.unwrap();
     assert_eq!(summary.created, ["shades", "colours"]);
     let red = db.one("colours", doc! { "name": "red" });
     // An id that is a uuid stays one; a number that needs 64 bits gets them.
@@ -257,35 +244,45 @@ async fn a_folder_replaces_everything() {
     assert!(db.indexes("colours")["colours_name_key"].get_bool("unique").unwrap());
 }
 
+/// From nothing: there is no collection of locks yet.
 #[tokio::test]
-async fn two_setups_at_once_end_as_one() {
+async fn of_two_setups_at_once_one_is_refused() {
     let db = MongoDatabase::new();
-    setup(&db).await;
-    db.run(doc! { "delete": "subjects", "deletes": [{ "q": {}, "limit": 0 }] });
-    let (one, two) = (open(db.url()).await, open(db.url()).await);
-    let files = SetupFiles::embedded();
+    let (one, two, files) = (to(db.url()), to(db.url()), SetupFiles::embedded());
     let (one, two) = tokio::join!(apply(&one, &files, false), apply(&two, &files, false));
-    let inserted = |summary: SetupSummary| summary.tables.last().unwrap().inserted;
-    assert_eq!(inserted(one.unwrap()) + inserted(two.unwrap()), db.count("subjects", doc! {}));
+    let refused = match (one, two) {
+        (Ok(summary), Err(refused)) | (Err(refused), Ok(summary)) => {
+            assert_eq!(summary.created.len(), 15);
+            refused
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused.exit_code(), 5);
+    assert!(refused.message().contains("in use by another run: `setup` of "), "{refused}");
+    assert_eq!(db.count("v1v2_lock", doc! {}), 0);
+    assert!(!setup(&db).await.changed());
 }
 
 #[tokio::test]
 async fn a_transaction_that_is_disturbed_is_done_again() {
     let server = Mongod::replica_set(1);
-    let v2 = open(&server.url("school")).await;
+    let url = server.url("school");
+    let v2 = open(&url).await;
     let files = SetupFiles::embedded();
-    apply(&v2, &files, false).await.unwrap();
+    apply(&to(&url), &files, false).await.unwrap();
     v2.database.collection::<Document>("subjects").delete_many(doc! {}).await.unwrap();
     let lost = doc! { "failCommands": ["commitTransaction"], "closeConnection": true };
     server.fail_command(doc! { "times": 3 }, lost);
-    let summary = apply(&v2, &files, false).await.unwrap();
+    let summary = apply(&to(&url), &files, false).await.unwrap();
     let loaded = v2.database.collection::<Document>("subjects").count_documents(doc! {}).await.unwrap();
     assert_eq!(summary.tables.last().unwrap().inserted, loaded);
     v2.database.collection::<Document>("subjects").delete_many(doc! {}).await.unwrap();
-    let conflict =
-        doc! { "failCommands": ["insert"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
+    let conflict = doc! {
+        "failCommands": ["insert"], "namespace": "school.subjects",
+        "errorCode": 112, "errorLabels": ["TransientTransactionError"],
+    };
     server.fail_command(doc! { "times": 2 }, conflict);
-    let summary = apply(&v2, &files, false).await.unwrap();
+    let summary = apply(&to(&url), &files, false).await.unwrap();
     assert_eq!(summary.tables.last().unwrap().inserted, loaded);
 }
 

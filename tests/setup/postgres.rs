@@ -234,12 +234,13 @@ async fn two_setups_at_once_are_one_too_many() {
     let mut other = Database::connect(&db.server, &db.name).await;
     let mut tx = other.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock($1)")
-        .bind(0x7631_7632_7365_7475_i64)
+        .bind(0x7631_7632_0001_i64)
         .execute(&mut *tx)
         .await
         .unwrap();
     let error = apply(&mut db.conn, &SetupFiles::embedded(), false).await.unwrap_err();
     assert_eq!(error.exit_code(), 5);
+    assert!(error.message().contains("V2 is in use by another run: "), "{error}");
     assert_eq!(db.things().await, ["public"]);
     tx.rollback().await.unwrap();
     other.close().await.unwrap();

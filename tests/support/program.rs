@@ -96,6 +96,14 @@ impl Project {
         self.start(arguments, None, &[(name, value)]).wait()
     }
 
+    /// Takes back the newest run that is left, as somebody does who undoes step by step: when nothing of the newest run of
+    /// all is left, the program names the one before.
+    pub fn roll_back_next(&self, more: &[&str]) -> Outcome {
+        let done = self.run(&[&["rollback", "--force"], more].concat()).expect(0);
+        let Some((_, id)) = done.stdout.split_once("v1v2 rollback --run ") else { return done };
+        self.run(&[&["rollback", "--force", "--run", id.trim()], more].concat()).expect(0)
+    }
+
     /// Starts the program and returns at once.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
         self.start(arguments, None, &[])

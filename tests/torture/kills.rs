@@ -79,8 +79,7 @@ fn one_round(bed: &Bed, migrate: &[&str], (seed, round): (u64, u64), kills: &Ato
     let batch = [3, 7, 20, 1_000][chance.random_range(0..4)].to_string();
     let bulk = if chance.random_bool(0.5) { "true" } else { "false" };
     let mut commands = vec![(Command::Migrate, migrate)];
-    // One that was completed and lost its answer would, run again, take back the run before the one that is meant.
-    if migrate == FIRST && chance.random_bool(0.3) {
+    if chance.random_bool(0.3) {
         commands.push((Command::Rollback, &["rollback", "--force"]));
     }
     for (command, arguments) in commands {

@@ -190,21 +190,6 @@ impl V2 {
         State { content, structure }
     }
 
-    /// The last run's id: without it, a rollback that is run again after all went well takes back the run before.
-    #[cfg(feature = "failpoints")]
-    fn last_run(&self) -> String {
-        match self {
-            Self::Postgres(job) => job
-                .v2
-                .one("select id::text from v1v2.runs where command = 'migrate' order by no desc limit 1"),
-            Self::MongoDb(job) => {
-                let runs = job.v2.find("v1v2_runs", ::mongodb::bson::doc! { "command": "migrate" });
-                let last = runs.iter().max_by_key(|run| run.get_i32("no").unwrap()).unwrap();
-                mongodb::text(last.get("_id"))
-            }
-        }
-    }
-
     /// What the last run has to give back: indexes, and the lock.
     fn owed(&self) -> u64 {
         match self {
@@ -233,13 +218,6 @@ fn is_done(command: Command, ended: &Outcome, what: &str) -> bool {
         (Some(5), _) if ended.stderr.contains("in use by another run") => {
             std::thread::sleep(Duration::from_millis(50));
             false
-        }
-        // All of it was taken back, and only the answer was lost.
-        (Some(5), Command::Rollback)
-            if ended.stderr.contains("no run that could be rolled back")
-                || ended.stderr.contains("that run was rolled back already") =>
-        {
-            true
         }
         (code, _) => panic!("{what}: exit code {code:?}\n{}{}", ended.stdout, ended.stderr),
     }

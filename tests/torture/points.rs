@@ -178,11 +178,9 @@ impl Drop for Over<'_> {
 
 fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
     let what = format!("{name}@{visit}:{action}");
-    let last = bed.full.last_run();
-    let rollback = ["rollback", "--force", "--run", &last];
     let (command, arguments) = match at {
         PostgresRollback | MongoDbRollback | PostgresChangesRollback | MongoDbChangesRollback => {
-            (Command::Rollback, &rollback[..])
+            (Command::Rollback, &["rollback", "--force"][..])
         }
         PostgresChanges | MongoDbChanges => (Command::Migrate, UPDATE),
         _ => (Command::Migrate, MIGRATE),

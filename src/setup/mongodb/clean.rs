@@ -1,9 +1,7 @@
 //! Takes back exactly what setup made. The list of it is kept in V2 (`v1v2_meta`), so collections that were there before,
 //! or that somebody else added, are never dropped.
 
-use std::time::{Duration, Instant};
-
-use mongodb::bson::{Document, doc};
+use mongodb::bson::Document;
 
 use super::super::{CleanPlan, CleanTable};
 use super::collections::CollectionSpec;
@@ -11,16 +9,8 @@ use super::structure::{list, made};
 use super::{META, failed};
 use crate::connect::MongoDb;
 use crate::setup::SetupFiles;
+use crate::target::mongodb::session::LOCK;
 use crate::{Error, Result};
-
-/// The lock of a run, and its fences.
-const LOCK: &str = "v1v2_lock";
-
-/// How long a heart must be silent: ten beats of a run, which come every half second.
-const SILENCE: Duration = Duration::from_secs(5);
-
-/// Between two times of listening.
-const LISTEN_AGAIN: Duration = Duration::from_millis(100);
 
 /// What `setup --clean` would remove from this database. The counts are the server's own, kept for each collection: after
 /// a crash they may be off until the next check of the collection.
@@ -40,7 +30,6 @@ pub async fn what_clean_removes(v2: &MongoDb) -> Result<CleanPlan> {
 
 /// Drops it all; returns how many collections.
 pub(super) async fn remove(v2: &MongoDb, control: &[CollectionSpec]) -> Result<usize> {
-    refuse_while_running(v2).await?;
     let names = names(v2, control).await?;
     refuse_views(v2, &names).await?;
     for name in &names {
@@ -49,15 +38,14 @@ pub(super) async fn remove(v2: &MongoDb, control: &[CollectionSpec]) -> Result<u
     Ok(names.len())
 }
 
-/// Everything that setup made and that is still there. The lock comes first; the list itself last, so that a clean that was
-/// cut short can be done again.
+/// Everything that setup made and that is still there, but for the lock, which is ours meanwhile. The list itself comes last,
+/// so that a clean that was cut short can be done again.
 async fn names(v2: &MongoDb, control: &[CollectionSpec]) -> Result<Vec<String>> {
     let live = list(v2).await?;
-    let mut names = vec![LOCK.to_owned()];
-    names.extend(made(v2).await?.into_keys());
-    names.extend(control.iter().map(|spec| spec.name.clone()).filter(|name| name != META && name != LOCK));
+    let mut names: Vec<String> = made(v2).await?.into_keys().collect();
+    names.extend(control.iter().map(|spec| spec.name.clone()).filter(|name| name != META));
     names.push(META.to_owned());
-    names.retain(|name| live.contains_key(name));
+    names.retain(|name| live.contains_key(name) && name != LOCK);
     Ok(names)
 }
 
@@ -78,29 +66,4 @@ async fn refuse_views(v2: &MongoDb, names: &[String]) -> Result<()> {
     Err(Error::refused("V2: something that setup did not make depends on what --clean removes")
         .help("drop it yourself if you can do without it, then run `setup --clean` again")
         .details(views.join("\n")))
-}
-
-/// A migration at work would lose the ground under its feet. Its heart is listened to: a lock whose heartbeat stands
-/// still is what a run left behind that died. Should the holder live nevertheless, it cannot write any more: the
-/// collection with its fences goes first.
-async fn refuse_while_running(v2: &MongoDb) -> Result<()> {
-    let lock = v2.database.collection::<Document>(LOCK);
-    let held = async || lock.find_one(doc! { "_id": "run" }).await.map_err(failed);
-    let Some(first) = held().await? else { return Ok(()) };
-    let began = Instant::now();
-    // Without a heartbeat nothing can be heard, so it counts as alive.
-    while first.contains_key("beat") {
-        if began.elapsed() > SILENCE {
-            return Ok(());
-        }
-        tokio::time::sleep(LISTEN_AGAIN).await;
-        match held().await? {
-            None => return Ok(()),
-            Some(now) if now != first => break,
-            Some(_) => {}
-        }
-    }
-    let holder = first.get_str("holder").unwrap_or("holder unknown");
-    Err(Error::refused(format!("V2: a migration is running ({holder})"))
-        .help("wait until it has finished, or stop it, then run `setup --clean` again"))
 }

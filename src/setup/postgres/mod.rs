@@ -10,11 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 pub use clean::what_clean_removes;
 
 use super::{CONTROL_VERSION, SetupFiles, SetupSummary, files};
-use crate::target::postgres::lock::require_whole;
+use crate::target::postgres::lock::{name_session, require_whole, seize_for_transaction};
 use crate::{Error, Result};
-
-/// Keeps two setups of one database apart; any number will do, as long as it stays the same.
-const SETUP_LOCK: i64 = 0x7631_7632_7365_7475;
 
 /// How long setup waits for somebody else's lock on a table before it gives up.
 const LOCK_TIMEOUT: &str = "10s";
@@ -28,21 +25,28 @@ pub async fn database_name(conn: &mut PgConnection) -> Result<String> {
 }
 
 /// Brings V2 to the state that `files` describe, in one transaction. With `clean`, removes first what an earlier
-/// setup created, data included: the caller has asked the user.
+/// setup created, data included: the caller has asked the user. While it lasts it holds the lock of a run.
 ///
 /// # Errors
-/// Exit 2: mistakes in the files. Exit 5: V2 has tables of the same names and another structure, another setup or a
-/// migration is running, or something that is not ours depends on what `clean` would remove. After any error V2
+/// Exit 2: mistakes in the files. Exit 5: V2 has tables of the same names and another structure, somebody else holds
+/// the lock (another setup, a migration, a restore, …), or something that is not ours depends on what `clean` would remove. After any error V2
 /// is as it was.
 pub async fn apply(conn: &mut PgConnection, files: &SetupFiles, clean: bool) -> Result<SetupSummary> {
     // Mistakes in files are found before the database is asked for anything.
     let reference = files.reference()?;
 
+    // Outside of the transaction: a name that is set inside of it goes with it, but others must see it meanwhile.
+    name_session(conn, "setup", "V2").await?;
     let mut tx = conn.begin().await.map_err(v2)?;
     prepare_session(&mut tx).await?;
     let database = database_name(&mut tx).await?;
     require_whole(&mut tx, "V2").await?;
-    let removed = if clean { clean::remove(&mut tx).await? } else { 0 };
+    let removed = if clean {
+        clean::remove(&mut tx).await?
+    } else {
+        fence_off(&mut tx).await?;
+        0
+    };
     control_schema(&mut tx, files).await?;
     let structure = structure::ensure(&mut tx, files).await?;
     let tables = load::reference(&mut tx, &structure.schema, &reference, files).await?;
@@ -54,21 +58,22 @@ pub async fn apply(conn: &mut PgConnection, files: &SetupFiles, clean: bool) -> 
     Ok(SetupSummary { database, schema: structure.schema, removed, created, altered, tables })
 }
 
-/// Settings for this transaction only, and the lock against a second setup.
+/// Settings for this transaction only, and the lock of a run, which needs no table and so can be had before there is any.
 async fn prepare_session(conn: &mut PgConnection) -> Result<()> {
     execute(
         conn,
         format!("set local lock_timeout = '{LOCK_TIMEOUT}'; set local client_min_messages = warning"),
     )
     .await?;
-    let ours: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
-        .bind(SETUP_LOCK)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(v2)?;
-    if !ours {
-        return Err(Error::refused("V2: another `v1v2 setup` is at work on this database")
-            .help("wait until it has finished, then run this one again"));
+    seize_for_transaction(conn, "V2").await
+}
+
+/// A run that lost its lock with its connection may still have writers: none of their transactions can begin from here on, and
+/// those that are under way are waited for. (`--clean` takes their table away, which comes to the same.)
+async fn fence_off(conn: &mut PgConnection) -> Result<()> {
+    if exists(conn, "v1v2.lock").await? {
+        let sql = "lock table v1v2.lock in exclusive mode; delete from v1v2.lock";
+        execute(conn, sql.to_owned()).await?;
     }
     Ok(())
 }

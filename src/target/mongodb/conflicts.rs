@@ -1,13 +1,26 @@
 //! The conflict log of some rows: what is there, what goes and what comes, in the transaction of what it is about.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use futures_util::TryStreamExt;
+use mongodb::Database;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
-use super::ledger::{bson_at, conflicts_of, key_text};
+use super::ledger::{bson_at, conflicts_of, key_text, lines_of};
 use super::replaced::{Kept, Owner};
-use super::session::{CONFLICTS, at, text_at};
+use super::session::{CONFLICTS, at, raw, text_at};
 use super::transaction::{Failure, Transaction};
+use crate::target::REFUSED;
+
+/// The keys of an entity's rows whose change V2 did not take. The index of `_id` answers alone.
+pub async fn refused(database: &Database, entity: &str) -> mongodb::error::Result<HashSet<String>> {
+    let mut filter = lines_of(entity);
+    filter.insert("_id.kind", REFUSED);
+    let found =
+        raw(database, CONFLICTS).find(filter).projection(doc! { "_id": 1 }).batch_size(10_000).await?;
+    let keys = found.try_filter_map(|entry| std::future::ready(Ok(key_text(&entry))));
+    keys.try_collect().await
+}
 
 /// The entries of some rows.
 #[derive(Debug, Default)]

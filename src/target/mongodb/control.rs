@@ -10,11 +10,11 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::session::{ENTITIES, LEDGER, META, Shared, at, count_at, id_text, raw, text_at};
-use super::{accounts, bulk, counts, ledger, overview, structure};
+use super::{accounts, bulk, conflicts, counts, ledger, overview, structure};
 use crate::census::ExistingAccount;
 use crate::census::evenly::Evenly;
 use crate::error::{Error, Result};
-use crate::ledger::Outcome;
+use crate::ledger::{Known, Outcome};
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::target::{
     CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
@@ -102,6 +102,8 @@ impl Control for Session {
     }
 
     async fn ledger<'c>(&'c mut self, entity: &str, _kind: KeyKind) -> Result<LedgerLines<'c>> {
+        let refused =
+            conflicts::refused(&self.database, entity).await.map_err(|error| self.failed(&error))?;
         // Keys that are whole numbers are stored as such, so the order of `_id` is the order of keys.
         let cursor = raw(&self.database, LEDGER)
             .find(ledger::lines_of(entity))
@@ -114,12 +116,16 @@ impl Control for Session {
         Ok(cursor
             .map(move |line| {
                 let line = line.map_err(|error| shared.failed(&error))?;
-                ledger::parse(&line).ok_or_else(|| {
+                let known = ledger::parse(&line).ok_or_else(|| {
                     Error::failed(format!(
                         "{}: {LEDGER} has a document that this version does not understand",
                         shared.place
                     ))
                     .help("use the version of v1v2 that wrote it (see toolVersion in v1v2_runs)")
+                });
+                known.map(|(key, known)| {
+                    let refused = refused.contains(&key);
+                    (key, Known { refused, ..known })
                 })
             })
             .boxed())

@@ -101,7 +101,7 @@ pub fn key_text(line: &RawDocument) -> Option<String> {
     }
 }
 
-/// What a line says, for reading beside the source.
+/// What a line says, for reading beside the source; whether its change was refused is for the conflict log to say.
 pub fn parse(line: &RawDocument) -> Option<(String, Known)> {
     let outcome = Outcome::from_letter(at(line, "outcome")?.as_str()?)?;
     let RawBsonRef::Binary(hash) = at(line, "sourceHash")? else { return None };
@@ -113,7 +113,7 @@ pub fn parse(line: &RawDocument) -> Option<(String, Known)> {
     let claims = claims.map(|bytes| Claims::from_u128(u128::from_be_bytes(bytes)));
     let joined = at(line, "accountId").filter(|_| outcome == Outcome::Merged);
     let joined = joined.and_then(|account| ids::parse(&id_text(account)));
-    Some((key_text(line)?, Known { outcome, source_hash, claims, joined }))
+    Some((key_text(line)?, Known { outcome, source_hash, claims, joined, refused: false }))
 }
 
 fn binary(bytes: &[u8]) -> Binary {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::session::{LEDGER, LOCK, RUNS, Shared, id, require_setup};
 use super::step::Steps;
-use super::{bulk, prune, rollback};
+use super::{bulk, prune, rollback, which_run};
 use crate::backup::mongodb::marker;
 use crate::connect::{self, MongoDb};
 use crate::error::mongodb::{DUPLICATE_KEY, mongodb_code};
@@ -31,7 +31,7 @@ use crate::failpoint;
 use crate::plan::{BsonKind, Plan};
 use crate::settings::OnEdited;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
-use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, holder};
+use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, ToTakeBack, holder};
 
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_millis(500);
@@ -310,8 +310,8 @@ impl target::Held for Held {
         Ok(())
     }
 
-    async fn find_run(&mut self, id: Option<&str>) -> Result<RunName> {
-        rollback::find_run(&self.shared, self.database(), id).await
+    async fn find_run(&mut self, id: Option<&str>) -> Result<ToTakeBack> {
+        which_run::find_run(&self.shared, self.database(), id).await
     }
 
     async fn give_up(self: Box<Self>) {
@@ -389,13 +389,12 @@ impl target::RunLock for RunLock {
     async fn prune(
         &mut self,
         plan: &Plan,
-        entity: usize,
-        keys: &[String],
+        gone: &[(usize, &[String])],
         on_edited: OnEdited,
-    ) -> Result<Pruned> {
+    ) -> Result<Vec<Pruned>> {
         let again = "run the same command again: it goes on where this one stopped";
         let mut steps = Steps::of(&self.held.shared, &self.held.connection, self.run.number, again).await?;
-        prune::prune(&mut steps, &self.held.shared, (plan, &plan.entities[entity]), keys, on_edited).await
+        prune::prune(&mut steps, &self.held.shared, plan, gone, on_edited).await
     }
 
     async fn rollback(

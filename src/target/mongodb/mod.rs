@@ -39,6 +39,7 @@ mod transaction;
 mod trial;
 mod update;
 mod value;
+mod which_run;
 mod writer;
 
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 //!
 //! MongoDB has no foreign keys that would refuse, so the plan's references stand in for them: a row stays, and is listed, if
 //! documents that stay refer to one of its own, or if its account has a role that no row of V1 has given it. An account
-//! that another row uses stays in any case, and loses only the role.
+//! that another row uses stays in any case, and loses only the role. Of rows that refer to each other in a circle those go that nobody
+//! but themselves holds.
 
 use std::collections::{HashMap, HashSet};
 
@@ -38,44 +39,123 @@ const EDITED_HERE: &str = "somebody has edited it in V2, and V1 no longer has it
 const REFERRED_TO: &str = "other documents of V2 refer to it, and V1 no longer has it";
 const OTHER_ROLES: &str = "its account has other roles in V2, and V1 no longer has it";
 
-/// Removes what these keys became.
+/// Removes what these keys became; of entities that stand in a circle, what only they themselves hold goes together.
 pub async fn prune(
     steps: &mut Steps<'_>,
     shared: &Shared,
-    (plan, entity): (&Plan, &Entity),
-    keys: &[String],
+    plan: &Plan,
+    gone: &[(usize, &[String])],
     on_edited: OnEdited,
-) -> Result<Pruned> {
+) -> Result<Vec<Pruned>> {
     let database = &shared.connection().await?.database;
     let failed = |error: mongodb::error::Error| shared.failed(&error);
-    let kind = entity.source.key_kind;
-    let mut going = HashSet::new();
-    let mut accounts = HashSet::new();
-    for keys in keys.chunks(10 * CHUNK) {
-        for line in lines(database, entity, kind, keys).await.map_err(failed)? {
-            going.extend(at(&line, "targetId").map(id_text));
-            accounts.extend(at(&line, "accountId").map(id_text));
+    let mut parts: Vec<Part<'_>> =
+        gone.iter().map(|(entity, keys)| Part::new(&plan.entities[*entity], keys)).collect();
+    loop {
+        let mut going = Going::default();
+        for part in &parts {
+            part.list(database, &mut going).await.map_err(failed)?;
         }
+        let shared_accounts = shared_with(database, &going).await.map_err(failed)?;
+        let mut needed = Vec::new();
+        for part in &parts {
+            let mut of = HashMap::new();
+            for Shape { collection, .. } in &part.shapes {
+                let ids = referred(database, plan, part.entity, collection, Some(&going.ids))
+                    .await
+                    .map_err(failed)?;
+                of.insert(*collection, ids);
+            }
+            needed.push(of);
+        }
+        // Whatever stays keeps what it refers to, by any number of steps; so before anything goes it is asked who stays.
+        let ask = parts.len() > 1 || parts.iter().any(|part| part.entity.is_completed_later());
+        if ask && find_who_stays(steps, &mut parts, &needed, &shared_accounts, on_edited).await? {
+            continue;
+        }
+        let mut pruned = vec![Pruned::default(); parts.len()];
+        for ((part, needed), pruned) in parts.iter().zip(&needed).zip(&mut pruned).rev() {
+            for keys in part.keys.chunks(CHUNK) {
+                let step = part.removal(keys, needed, &shared_accounts, on_edited);
+                let done = steps.take(&step).await?;
+                failpoint::reach("mongodb.pruned")?;
+                pruned.removed += done.removed;
+                pruned.edited += done.edited;
+                pruned.refused += done.refused;
+            }
+        }
+        return Ok(pruned);
     }
-    let gone: HashSet<&str> = keys.iter().map(String::as_str).collect();
-    let shared_accounts = shared_with(database, entity, &gone, &accounts).await.map_err(failed)?;
-    let shapes = shapes(entity);
-    let mut needed = HashMap::new();
-    for Shape { collection, .. } in &shapes {
-        let ids = referred(database, plan, entity, collection, Some(&going)).await.map_err(failed)?;
-        needed.insert(*collection, ids);
+}
+
+/// Adds to each part those of its rows that have to stay; `false` if nobody knew less before.
+async fn find_who_stays(
+    steps: &mut Steps<'_>,
+    parts: &mut [Part<'_>],
+    needed: &[HashMap<&str, HashSet<String>>],
+    shared: &HashSet<String>,
+    on_edited: OnEdited,
+) -> Result<bool> {
+    let mut more = false;
+    for (part, needed) in parts.iter_mut().zip(needed) {
+        let mut staying = Vec::new();
+        for keys in part.keys.chunks(CHUNK) {
+            staying.extend(steps.take(&Asking(part.removal(keys, needed, shared, on_edited))).await?);
+        }
+        let before = part.staying.len();
+        part.staying.extend(staying);
+        more |= part.staying.len() > before;
     }
-    let mut pruned = Pruned::default();
-    for keys in keys.chunks(CHUNK) {
-        let step =
-            Removal { entity, shapes: &shapes, keys, needed: &needed, shared: &shared_accounts, on_edited };
-        let done = steps.take(&step).await?;
-        failpoint::reach("mongodb.pruned")?;
-        pruned.removed += done.removed;
-        pruned.edited += done.edited;
-        pruned.refused += done.refused;
+    Ok(more)
+}
+
+/// One entity's rows that V1 no longer has.
+struct Part<'p> {
+    entity: &'p Entity,
+    keys: &'p [String],
+    shapes: Vec<Shape<'p>>,
+    /// The keys of those that are known to stay.
+    staying: HashSet<String>,
+}
+
+/// What is about to go, by entity.
+#[derive(Default)]
+struct Going {
+    keys: HashMap<String, HashSet<String>>,
+    ids: HashMap<String, HashSet<String>>,
+    accounts: HashSet<String>,
+}
+
+impl<'p> Part<'p> {
+    fn new(entity: &'p Entity, keys: &'p [String]) -> Self {
+        Self { entity, keys, shapes: shapes(entity), staying: HashSet::new() }
     }
-    Ok(pruned)
+
+    async fn list(&self, database: &Database, going: &mut Going) -> mongodb::error::Result<()> {
+        let (name, kind) = (self.entity.name.to_string(), self.entity.source.key_kind);
+        let keys = going.keys.entry(name.clone()).or_default();
+        keys.extend(self.keys.iter().filter(|key| !self.staying.contains(*key)).cloned());
+        let ids = going.ids.entry(name).or_default();
+        for some in self.keys.chunks(10 * CHUNK) {
+            for line in lines(database, self.entity, kind, some).await? {
+                if key_text(&line).is_some_and(|key| keys.contains(&key)) {
+                    ids.extend(at(&line, "targetId").map(id_text));
+                    going.accounts.extend(at(&line, "accountId").map(id_text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn removal<'r>(
+        &'r self,
+        keys: &'r [String],
+        needed: &'r HashMap<&'r str, HashSet<String>>,
+        shared: &'r HashSet<String>,
+        on_edited: OnEdited,
+    ) -> Removal<'r> {
+        Removal { entity: self.entity, shapes: &self.shapes, keys, needed, shared, on_edited }
+    }
 }
 
 async fn lines(
@@ -88,15 +168,10 @@ async fn lines(
     raw(database, LEDGER).find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
 }
 
-/// Which of these accounts rows use that stay: one scan of the ledger.
-async fn shared_with(
-    database: &Database,
-    entity: &Entity,
-    going: &HashSet<&str>,
-    accounts: &HashSet<String>,
-) -> mongodb::error::Result<HashSet<String>> {
+/// Which of the accounts rows use that stay: one scan of the ledger.
+async fn shared_with(database: &Database, going: &Going) -> mongodb::error::Result<HashSet<String>> {
     let mut shared = HashSet::new();
-    if accounts.is_empty() {
+    if going.accounts.is_empty() {
         return Ok(shared);
     }
     let mut cursor = raw(database, LEDGER)
@@ -106,12 +181,12 @@ async fn shared_with(
         .await?;
     while cursor.advance().await? {
         let line = cursor.current();
-        let Some(account) = at(line, "accountId").map(id_text).filter(|id| accounts.contains(id)) else {
+        let Some(account) = at(line, "accountId").map(id_text).filter(|id| going.accounts.contains(id))
+        else {
             continue;
         };
-        let goes = text_at(line, "_id.e") == Some(&entity.name)
-            && key_text(line).is_some_and(|key| going.contains(key.as_str()));
-        if !goes {
+        let of = text_at(line, "_id.e").and_then(|entity| going.keys.get(entity));
+        if !of.is_some_and(|keys| key_text(line).is_some_and(|key| keys.contains(&key))) {
             shared.insert(account);
         }
     }
@@ -142,25 +217,35 @@ impl From<Reject> for Stays {
     }
 }
 
+/// Asks which of the rows would stay, and why nobody else may rely on their going. Writes nothing.
+struct Asking<'r>(Removal<'r>);
+
+#[async_trait]
+impl Step for Asking<'_> {
+    type Done = Vec<String>;
+
+    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Vec<String>, Failure> {
+        let Self(removal) = self;
+        let (lines, mut stored) = removal.load(transaction).await?;
+        let mut staying = Vec::new();
+        for (row, line) in (0..).zip(&lines) {
+            let savepoint = stored.savepoint();
+            if removal.remove(row, line, &mut stored, &mut Vec::new()).is_err() {
+                stored.undo(savepoint);
+                staying.extend(key_text(line));
+            }
+        }
+        Ok(staying)
+    }
+}
+
 #[async_trait]
 impl Step for Removal<'_> {
     type Done = Pruned;
 
     async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Pruned, Failure> {
-        let (entity, kind) = (self.entity, self.entity.source.key_kind);
-        let ids: Vec<Document> = self.keys.iter().map(|of| line_id(&entity.name, kind, of)).collect();
-        let mut lines = transaction.find(LEDGER, doc! { "_id": { "$in": ids } }).await?;
-        // In the order of the keys, but a row with which its account goes after those that joined it.
-        let number: HashMap<&str, usize> =
-            self.keys.iter().enumerate().map(|(number, key)| (key.as_str(), number)).collect();
-        lines.sort_by_key(|line| {
-            let last = self.takes_account(line).is_some();
-            (last, key_text(line).and_then(|key| number.get(key.as_str()).copied()))
-        });
-        let mut stored = Stored::default();
-        for shape in self.shapes {
-            stored.load(transaction, entity, shape, lines.iter()).await?;
-        }
+        let entity = self.entity;
+        let (lines, mut stored) = self.load(transaction).await?;
         let mut log = Log::read(transaction, &entity.name, lines.iter()).await?;
         let (mut pruned, mut records, mut gone) = (Pruned::default(), Vec::new(), Vec::new());
         for (row, line) in (0..).zip(&lines) {
@@ -205,6 +290,28 @@ impl Step for Removal<'_> {
 }
 
 impl Removal<'_> {
+    /// The ledger's lines, and all that they made.
+    async fn load(
+        &self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(Vec<RawDocumentBuf>, Stored), Failure> {
+        let (entity, kind) = (self.entity, self.entity.source.key_kind);
+        let ids: Vec<Document> = self.keys.iter().map(|of| line_id(&entity.name, kind, of)).collect();
+        let mut lines = transaction.find(LEDGER, doc! { "_id": { "$in": ids } }).await?;
+        // In the order of the keys, but a row with which its account goes after those that joined it.
+        let number: HashMap<&str, usize> =
+            self.keys.iter().enumerate().map(|(number, key)| (key.as_str(), number)).collect();
+        lines.sort_by_key(|line| {
+            let last = self.takes_account(line).is_some();
+            (last, key_text(line).and_then(|key| number.get(key.as_str()).copied()))
+        });
+        let mut stored = Stored::default();
+        for shape in self.shapes {
+            stored.load(transaction, entity, shape, lines.iter()).await?;
+        }
+        Ok((lines, stored))
+    }
+
     /// The account that goes with a row: it created it, and no row that stays uses it.
     fn takes_account(&self, line: &RawDocumentBuf) -> Option<String> {
         let created = text_at(line, "outcome") == Some(Outcome::Migrated.letter());

@@ -1,12 +1,14 @@
 //! What refers to what. MongoDB has no foreign keys, but the plan knows which fields hold ids of which collection, so that
 //! `validate` finds references that lead nowhere, and `rollback` makes none.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use mongodb::Database;
 use mongodb::bson::{RawBsonRef, RawDocument, doc};
 
 use super::session::{at, id_text, raw};
+use super::shape::shapes;
+use super::stored::{By, by};
 use crate::plan::{AccountField, Entity, Fill, Plan, Scope, When, Write};
 
 /// A field that holds ids of documents of another collection.
@@ -53,29 +55,42 @@ pub fn own(entity: &Entity) -> Option<String> {
 }
 
 /// The ids of a collection's documents to which documents of other entities refer at this moment, as text. Roles do not
-/// count: they are part of an account, and go with it. With `going`, documents of the entity's own count too, but for those
-/// with these ids.
+/// count: they are part of an account, and go with it. With `going`, documents of the entity's own count too; but none of rows
+/// whose ids are named in it, by entity.
 pub async fn referred(
     database: &Database,
     plan: &Plan,
     entity: &Entity,
     collection: &str,
-    going: Option<&HashSet<String>>,
+    going: Option<&HashMap<String, HashSet<String>>>,
 ) -> mongodb::error::Result<HashSet<String>> {
     let mut ids = HashSet::new();
     for other in plan.entities.iter().filter(|other| going.is_some() || other.name != entity.name) {
-        let going = going.filter(|_| other.name == entity.name);
+        let going = going.and_then(|going| going.get(&*other.name));
+        let shapes = shapes(other);
         for write in other.writes.iter().filter(|write| matches!(write.when, When::Row | When::Each(_))) {
+            let shape = shapes.iter().find(|shape| shape.collection == write.table.name);
+            let by = shape.map(|shape| by(other, shape));
+            let owner = match &by {
+                Some(By::Field(field, _)) => *field,
+                _ => "_id",
+            };
             for Reference { path, .. } in
                 references(plan, other, write).iter().filter(|of| of.collection == collection)
             {
                 let documents = raw(database, &write.table.name);
-                let mut cursor =
-                    documents.find(doc! {}).projection(doc! { path: 1 }).batch_size(10_000).await?;
+                let mut fields = doc! { path: 1 };
+                // The server refuses a field beside another one that lies within it.
+                if !path.starts_with(&format!("{owner}.")) {
+                    fields.insert(owner, 1);
+                } else {
+                    fields = doc! { owner: 1 };
+                }
+                let mut cursor = documents.find(doc! {}).projection(fields).batch_size(10_000).await?;
                 while cursor.advance().await? {
                     let document = cursor.current();
                     let goes = |going: &HashSet<String>| {
-                        at(document, "_id").is_some_and(|id| going.contains(&id_text(id)))
+                        at(document, owner).is_some_and(|id| going.contains(&id_text(id)))
                     };
                     if !going.is_some_and(goes) {
                         each_at(document, path, &mut |id| ids.extend([id_text(id)]));

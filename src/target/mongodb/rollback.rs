@@ -33,7 +33,7 @@ use super::stored::{By, by};
 use super::transaction::{Failure, Transaction};
 use super::{replaced, restore, structure};
 use crate::connect::MongoDb;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::failpoint;
 use crate::ledger::Outcome;
 use crate::plan::{Entity, Plan};
@@ -41,53 +41,6 @@ use crate::target::{RolledBack, RunName};
 
 /// Ledger lines in one transaction.
 const CHUNK: i64 = 1_000;
-
-/// The run to take back: the one with this id, or the last one that wrote something.
-pub async fn find_run(shared: &Shared, database: &Database, id: Option<&str>) -> Result<RunName> {
-    let failed = |error: mongodb::error::Error| shared.failed(&error);
-    let runs = database.collection::<Document>(RUNS);
-    let uuid = match id {
-        Some(id) => Some(uuid::Uuid::parse_str(id).map_err(|_| {
-            Error::usage(format!("--run {id:?} is not a run's id"))
-                .help("`v1v2 status` lists the runs with their ids")
-        })?),
-        None => None,
-    };
-    let mut cursor =
-        runs.find(doc! { "command": "migrate" }).sort(doc! { "no": -1 }).await.map_err(failed)?;
-    while let Some(run) = cursor.try_next().await.map_err(failed)? {
-        let name = RunName {
-            number: run.get_i32("no").unwrap_or(0),
-            id: run
-                .get("_id")
-                .map(super::overview::uuid_text)
-                .and_then(|id| id.parse().ok())
-                .unwrap_or_default(),
-        };
-        let was_rolled_back = run.get_str("state").ok() == Some("rolled_back");
-        match uuid {
-            Some(uuid) if uuid != name.id => {}
-            Some(_) if was_rolled_back => return Err(Error::refused("that run was rolled back already")),
-            None if was_rolled_back => {}
-            None if !has_written(database, name.number).await.map_err(failed)? => {}
-            _ => {
-                replaced::require_latest(shared, database, name).await?;
-                return Ok(name);
-            }
-        }
-    }
-    Err(match id {
-        Some(id) => Error::usage(format!("{} knows no migration run {id}", shared.place))
-            .help("`v1v2 status` lists the runs with their ids"),
-        None => Error::refused(format!("{} has no run that could be rolled back", shared.place)),
-    })
-}
-
-/// Whether a run has brought rows, or changed or removed some.
-async fn has_written(database: &Database, run: i32) -> Driver<bool> {
-    let line = raw(database, LEDGER).find_one(doc! { "run": run }).await?;
-    Ok(line.is_some() || raw(database, REPLACED).find_one(replaced::of_run(run)).await?.is_some())
-}
 
 /// Takes the run back. `own` is the number of the rollback's own run, which holds the lock.
 pub async fn rollback(

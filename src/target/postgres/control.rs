@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::source::quoted;
 use crate::target::{
     CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
-    NewEntity, Overview, definition_fact,
+    NewEntity, Overview, REFUSED, definition_fact,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -117,9 +117,11 @@ impl Control for Session {
             KeyKind::Text | KeyKind::Uuid => "key",
         };
         let sql = format!(
-            "copy (select key, outcome, source_hash, claims, case outcome when 'g' then account_id end \
-             from v1v2.ledger where entity = {} order by {order}) to stdout",
-            literal(entity)
+            "copy (select key, outcome, source_hash, claims, case outcome when 'g' then account_id end, \
+               key in (select key from v1v2.conflicts where entity = {of} and kind = {}) \
+             from v1v2.ledger where entity = {of} order by {order}) to stdout",
+            literal(REFUSED),
+            of = literal(entity)
         );
         let Self { connection, place, patience } = self;
         let (place, patience) = (&*place, *patience);
@@ -313,7 +315,7 @@ impl Control for Session {
 }
 
 fn parse(line: &[u8]) -> Option<(String, Known)> {
-    let mut rows = Rows::new(5);
+    let mut rows = Rows::new(6);
     if !rows.push(line) {
         return None;
     }
@@ -323,5 +325,6 @@ fn parse(line: &[u8]) -> Option<(String, Known)> {
     let claims = row.text(3).and_then(|claims| uuid::Uuid::parse_str(&claims).ok());
     let claims = claims.map(|claims| Claims::from_u128(claims.as_u128()));
     let joined = row.text(4).and_then(|account| ids::parse(&account));
-    Some((row.text(0)?.into_owned(), Known { outcome, source_hash, claims, joined }))
+    let refused = row.text(5)? == "t";
+    Some((row.text(0)?.into_owned(), Known { outcome, source_hash, claims, joined, refused }))
 }

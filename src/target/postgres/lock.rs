@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::ending::End;
 use super::link::{self, Session};
-use super::{bulk, prune, rollback};
+use super::{bulk, prune, rollback, which_run};
 use crate::backup::{self, MARKER};
 use crate::connect::{self, Side};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::settings::{OnEdited, Settings};
 use crate::setup::require_control_version;
 use crate::target::record::ENDED_WITHOUT_A_WORD;
-use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, holder};
+use crate::target::{self, Pruned, RolledBack, RunName, RunRecord, State, ToTakeBack, holder};
 
 /// Key of the advisory lock: the bytes of "v1v2" and a version. Advisory locks belong to one database.
 pub const ADVISORY_KEY: i64 = 0x7631_7632_0001;
@@ -64,8 +64,8 @@ impl target::Held for Held {
         require_same_source(&mut self.connection, &self.place, record).await
     }
 
-    async fn find_run(&mut self, id: Option<&str>) -> Result<RunName> {
-        rollback::find_run(&mut self.connection, id, &self.place).await
+    async fn find_run(&mut self, id: Option<&str>) -> Result<ToTakeBack> {
+        which_run::find_run(&mut self.connection, id, &self.place).await
     }
 
     async fn begin(self: Box<Self>, record: &RunRecord) -> Result<Box<dyn target::RunLock>> {
@@ -132,13 +132,12 @@ impl target::RunLock for RunLock {
     async fn prune(
         &mut self,
         plan: &Plan,
-        entity: usize,
-        keys: &[String],
+        gone: &[(usize, &[String])],
         on_edited: OnEdited,
-    ) -> Result<Pruned> {
+    ) -> Result<Vec<Pruned>> {
         let Self { held: Held { connection, place, settings, .. }, run } = self;
         let place = prune::Place { connection, name: place, patience: settings.patience(), run: run.number };
-        prune::prune(place, plan, &plan.entities[entity], keys, on_edited).await
+        prune::prune(place, plan, gone, on_edited).await
     }
 
     async fn rollback(
@@ -169,7 +168,16 @@ impl target::RunLock for RunLock {
 
 /// Takes the advisory lock for as long as the connection lives, or refuses and says who holds it.
 pub async fn seize(connection: &mut PgConnection, place: &str) -> Result<()> {
-    let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+    seize_by(connection, place, "select pg_try_advisory_lock($1)").await
+}
+
+/// The same for as long as the transaction lasts that is open.
+pub async fn seize_for_transaction(connection: &mut PgConnection, place: &str) -> Result<()> {
+    seize_by(connection, place, "select pg_try_advisory_xact_lock($1)").await
+}
+
+async fn seize_by(connection: &mut PgConnection, place: &str, sql: &'static str) -> Result<()> {
+    let locked: bool = sqlx::query_scalar(sql)
         .bind(ADVISORY_KEY)
         .fetch_one(&mut *connection)
         .await

@@ -20,6 +20,7 @@ mod structure;
 mod together;
 mod trial;
 mod update;
+mod which_run;
 mod writer;
 
 use std::sync::Arc;

@@ -247,10 +247,10 @@ pub async fn restore(
                 let mut transaction = connection.begin().await.map_err(failed)?;
                 let keys = sqlx::query(AssertSqlSafe(format!(
                     "create temporary table restoring on commit drop as \
-                     select key, {XIDS} as xids, txid || earlier as numbers, account_id, target_id from \
+                     select keys.key, {XIDS} as xids, txid || earlier as numbers, account_id, target_id from \
                        (select distinct key from v1v2.replaced \
                         where run = $1 and how = $2::text::\"char\" and entity = $3 order by key limit $4) as keys \
-                     left join v1v2.ledger using (key) where ledger.entity = $3 or ledger.entity is null",
+                     left join v1v2.ledger l on l.key = keys.key and l.entity = $3",
                 )))
                 .bind(run)
                 .bind(how.letter())
@@ -265,8 +265,12 @@ pub async fn restore(
                     break;
                 }
                 sqlx::raw_sql("analyze restoring").execute(&mut *transaction).await.map_err(failed)?;
+                // What they refer to may still be missing: they come without, and are then brought up to date like rows
+                // that had changed.
+                let opened = how == How::Removed && entity.is_completed_later();
                 for write in &entity.writes {
-                    records(&mut transaction, entity, write, run, how, result).await.map_err(failed)?;
+                    let brought = records(&mut transaction, entity, write, run, how, result).await;
+                    brought.map_err(failed)?;
                 }
                 bookkeeping(&mut transaction, entity, run, how).await.map_err(failed)?;
                 // A run that only changed and removed has no other last chunk.
@@ -274,8 +278,10 @@ pub async fn restore(
                 failpoint::reach("postgres.restore.rows")?;
                 transaction.commit().await.map_err(failed)?;
                 failpoint::reach("postgres.restored")?;
-                result.lines += keys;
-                advance(keys);
+                if !opened {
+                    result.lines += keys;
+                    advance(keys);
+                }
             }
         }
     }
@@ -313,6 +319,22 @@ async fn records(
         columns.iter().map(|column| format!("kept.{}", quoted(column))).collect::<Vec<_>>().join(", ");
     let insert =
         format!("insert into {name} ({list}) overriding system value select {from_kept} from {kept} as kept");
+    if how == How::Removed && entity.is_completed_later() {
+        let later: Vec<&str> =
+            write.columns.iter().filter(|column| column.later).map(|column| &*column.name).collect();
+        if later.is_empty() || !matches!(write.when, When::Each(_)) {
+            let value = |column: &String| match later.contains(&column.as_str()) {
+                true => "null".to_owned(),
+                false => format!("kept.{}", quoted(column)),
+            };
+            let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
+            let insert = format!(
+                "insert into {name} ({list}) overriding system value select {values} from {kept} as kept"
+            );
+            sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await?;
+        }
+        return Ok(());
+    }
     if how == How::Removed {
         let brought = sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await?.rows_affected();
         result.restored(&write.table.name, brought);
@@ -385,13 +407,18 @@ async fn bookkeeping(connection: &mut PgConnection, entity: &Entity, run: i32, h
              where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.table_name = '\"v1v2\".\"{name}\"'; "
         ));
     }
+    let these = format!("p.run = {run} and p.how = '{how}' and p.entity = {of} and p.key = t.key");
+    let done = if how == How::Removed.letter() && entity.is_completed_later() {
+        // The records lack what is filled in later.
+        format!("update v1v2.replaced p set how = '{}' from restoring t where {these}", How::Changed.letter())
+    } else {
+        format!("delete from v1v2.replaced p using restoring t where {these}")
+    };
     // Records that this run left alone may have been written by the rollback of a later one.
     sql.push_str(&format!(
         "update v1v2.ledger l set txid = txid_current(), \
            earlier = array(select distinct unnest(t.numbers || l.txid || l.earlier)) \
-         from restoring t where l.entity = {of} and l.key = t.key; \
-         delete from v1v2.replaced p using restoring t \
-         where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.key = t.key"
+         from restoring t where l.entity = {of} and l.key = t.key; {done}"
     ));
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }

@@ -11,7 +11,7 @@
 //! An entity is rolled back in chunks, last entity first, each chunk's records and ledger lines in one transaction,
 //! so a rollback that was killed goes on when it is run again.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::replace::{self, UNTOUCHED, XIDS};
 use super::{structure, table};
@@ -23,45 +23,6 @@ use crate::target::{RolledBack, RunName};
 
 /// Ledger lines in one transaction.
 const CHUNK: i64 = 5_000;
-
-/// The run to take back: the one with this id, or the last one that wrote something.
-pub async fn find_run(connection: &mut PgConnection, id: Option<&str>, place: &str) -> Result<RunName> {
-    let failed = |error: sqlx::Error| Error::database(place, &error);
-    let row = match id {
-        Some(id) => {
-            let uuid = uuid::Uuid::parse_str(id).map_err(|_| {
-                Error::usage(format!("--run {id:?} is not a run's id"))
-                    .help("`v1v2 status` lists the runs with their ids")
-            })?;
-            let found =
-                sqlx::query("select no, id, state from v1v2.runs where id = $1 and command = 'migrate'")
-                    .bind(uuid)
-                    .fetch_optional(&mut *connection)
-                    .await
-                    .map_err(failed)?;
-            found.ok_or_else(|| {
-                Error::usage(format!("{place} knows no migration run {id}"))
-                    .help("`v1v2 status` lists the runs with their ids")
-            })?
-        }
-        None => sqlx::query(
-            "select no, id, state from v1v2.runs r where command = 'migrate' and state <> 'rolled_back' \
-             and (exists (select from v1v2.ledger where run = r.no) or exists (select from v1v2.replaced where run = r.no)) \
-             order by no desc limit 1",
-        )
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| Error::refused(format!("{place} has no run that could be rolled back")))?,
-    };
-    let state: String = row.try_get(2).map_err(failed)?;
-    if state == "rolled_back" {
-        return Err(Error::refused("that run was rolled back already"));
-    }
-    let run = RunName { number: row.try_get(0).map_err(failed)?, id: row.try_get(1).map_err(failed)? };
-    replace::require_latest(connection, run, place).await?;
-    Ok(run)
-}
 
 /// Takes the run back. `advance` is told how many ledger lines are done.
 pub async fn rollback(
