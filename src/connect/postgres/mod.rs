@@ -5,6 +5,7 @@ mod failure;
 mod patience;
 mod pooler;
 mod programs;
+mod prompt;
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -68,6 +69,9 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
         Ok(Err(error)) => return Err(failure::connecting(&place, &options, &error)),
         Err(_) => return Err(silent(&place, settings.connect_timeout)),
     };
+    if !explicit_socket {
+        prompt::send_at_once();
+    }
     let version = connection.server_version_num().unwrap_or(0) / 10_000;
     if version < OLDEST_SERVER {
         return Err(Error::refused(format!("{place} runs Postgres {version}, which is too old"))
