@@ -178,8 +178,7 @@ impl Drop for Over<'_> {
 
 fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
     let what = format!("{name}@{visit}:{action}");
-    let last = bed.full.last_run();
-    let rollback = ["rollback", "--force", "--run", &last];
+    let rollback = ["rollback", "--force", "--run", &bed.run];
     let (command, arguments) = match at {
         PostgresRollback | MongoDbRollback | PostgresChangesRollback | MongoDbChangesRollback => {
             (Command::Rollback, &rollback[..])
