@@ -1,5 +1,6 @@
 //! What can be wrong with V1, or happen to it during a run.
 
+use super::process::standing_still;
 use super::session::Session;
 use super::{SLOW, assert_undisturbed, fresh, until_done};
 use crate::job::Job;
@@ -216,12 +217,7 @@ fn nobody_empties_a_table_under_the_snapshot() {
 fn the_snapshot_is_lost_with_its_session_and_taken_anew_by_the_next_run() {
     let job = fresh();
     // The reader waits for the writers, who wait for this lock.
-    let blocker = Session::open(job.v2.url());
-    blocker.run("begin; lock table \"School\" in share mode");
-    let mut running = job.project.spawn(SLOW);
-    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and \
-                   application_name = 'v1v2' and wait_event_type = 'Lock'";
-    assert!(running.wait_until(|_| job.v2.one(waiting) != "0"));
+    let (running, blocker) = standing_still(&job, "School");
     job.v1.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
          and application_name = 'v1v2'",

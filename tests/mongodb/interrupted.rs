@@ -19,17 +19,7 @@ fn a_killed_run_goes_on_and_ends_like_an_undisturbed_one() {
     job.migrate(SLOW, 3);
     let (expected, structure) = (job.result(), job.structure());
     let (job, _undisturbed) = job.another_v2();
-    let mut kills = 0;
-    // Each gets a little further than the one before, however fast the machine is.
-    for lines in [0, 15, 40, 70, 100] {
-        let mut running = job.project.spawn(&slow_run());
-        running.wait_until(|_| job.count("v1v2_ledger") > lines);
-        if running.signal("KILL") && running.wait().signal() == Some(9) {
-            kills += 1;
-        } else {
-            break;
-        }
-    }
+    let kills = job.project.kill_at(&slow_run(), &[0, 15, 40, 70, 100], || job.count("v1v2_ledger"));
     assert!(kills >= 3, "the run was killed {kills} times");
     job.migrate(SLOW, 3);
     assert_eq!(job.result(), expected);

@@ -326,16 +326,7 @@ fn a_killed_update_goes_on_to_the_same_result_and_back() {
     ));
     undisturbed.run(&["migrate", "--force", "--prune", "--skip-validation"]).expect(0);
     let arguments = ["migrate", "--force", "--prune", "--batch-size", "1", "--writers", "1"];
-    let mut kills = 0;
-    for documents in [0, 20, 60, 100] {
-        let mut running = job.project.spawn(&arguments);
-        running.wait_until(|_| job.count("v1v2_replaced") > documents);
-        if running.signal("KILL") && running.wait().signal() == Some(9) {
-            kills += 1;
-        } else {
-            break;
-        }
-    }
+    let kills = job.project.kill_at(&arguments, &[0, 20, 60, 100], || job.count("v1v2_replaced"));
     assert!(kills >= 2, "the run was killed {kills} times");
     job.run(&arguments).expect(0);
     assert_eq!(job.result(), result_of(&twin));

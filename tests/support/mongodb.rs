@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Once};
 
 use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Database as Handle};
 use xxhash_rust::xxh3::xxh3_128;
@@ -47,24 +48,8 @@ impl MongoDatabase {
         let copying = wait_for(async move {
             let list: Vec<Document> =
                 from.run_cursor_command(doc! { "listCollections": 1 }).await?.try_collect().await?;
-            for of in list {
-                let name = of.get_str("name").unwrap();
-                let mut create = doc! { "create": name };
-                create.extend(of.get_document("options").cloned().unwrap_or_default());
-                to.run_command(create).await?;
-                let indexes = from.run_cursor_command(doc! { "listIndexes": name }).await?;
-                let mut indexes: Vec<Document> = indexes.try_collect().await?;
-                indexes.retain(|index| index.get_str("name").unwrap() != "_id_");
-                if !indexes.is_empty() {
-                    to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await?;
-                }
-                let documents = from.collection::<Document>(name).find(doc! {}).await?;
-                let documents: Vec<Document> = documents.try_collect().await?;
-                if !documents.is_empty() {
-                    to.collection::<Document>(name).insert_many(documents).await?;
-                }
-            }
-            mongodb::error::Result::Ok(())
+            // Side by side: each step waits for the server's journal.
+            try_join_all(list.into_iter().map(|of| copy_collection(&from, &to, of))).await
         });
         copying.unwrap();
         copy
@@ -169,6 +154,26 @@ impl MongoDatabase {
         }
         digest
     }
+}
+
+/// Copies what `listCollections` has described.
+async fn copy_collection(from: &Handle, to: &Handle, of: Document) -> mongodb::error::Result<()> {
+    let name = of.get_str("name").unwrap();
+    let mut create = doc! { "create": name };
+    create.extend(of.get_document("options").cloned().unwrap_or_default());
+    to.run_command(create).await?;
+    let indexes = from.run_cursor_command(doc! { "listIndexes": name }).await?;
+    let mut indexes: Vec<Document> = indexes.try_collect().await?;
+    indexes.retain(|index| index.get_str("name").unwrap() != "_id_");
+    if !indexes.is_empty() {
+        to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await?;
+    }
+    let documents = from.collection::<Document>(name).find(doc! {}).await?;
+    let documents: Vec<Document> = documents.try_collect().await?;
+    if !documents.is_empty() {
+        to.collection::<Document>(name).insert_many(documents).await?;
+    }
+    Ok(())
 }
 
 impl Drop for MongoDatabase {
