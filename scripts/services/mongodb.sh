@@ -10,14 +10,10 @@ start_mongodb() {
     password | server_file "$dir/key"
     for attempt in 1 2 3 4 5; do
         port=$(free_port)
-        # The server keeps what was dropped for as long as somebody may still want to read its past: 5 minutes, if not told
-        # otherwise. Tests drop a hundred collections and indexes in each second, and with ten thousand that only wait for
-        # their end it takes most of a second to make a new one.
         # --fork returns once the server listens.
         if as_server "$mongod" --fork --dbpath "$dir/data" \
             --logpath "$dir/server.log" --logappend --pidfilepath "$dir/pid" --bind_ip 127.0.0.1 --port "$port" \
             --nounixsocket --replSet v1v2 --keyFile "$dir/key" --wiredTigerCacheSizeGB 0.5 \
-            --setParameter minSnapshotHistoryWindowInSeconds=30 \
             --setParameter diagnosticDataCollectionEnabled=false </dev/null >/dev/null 2>&1; then
             python3 "$here/services/mongodb_replica_set.py" create "$port" <"$state/password" || break
             mark_up mongodb "$port"

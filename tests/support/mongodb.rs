@@ -221,9 +221,18 @@ fn sorted(value: Bson) -> Bson {
 
 /// One client for all tests: each would bring its own monitoring threads and connections.
 fn client() -> &'static Client {
-    static CLIENT: LazyLock<Client> =
-        LazyLock::new(|| wait_for(async { Client::with_uri_str(Server::MongoDb.url()).await }).unwrap());
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| wait_for(connect()).unwrap());
     &CLIENT
+}
+
+/// The server keeps what was dropped for as long as somebody may still read its past: five minutes, if not told otherwise.
+/// Tests drop a hundred collections and indexes in a second, and beside ten thousand that wait for their end it takes
+/// most of a second to make a new one. No test's backup of the shared server takes half a minute.
+async fn connect() -> mongodb::error::Result<Client> {
+    let client = Client::with_uri_str(Server::MongoDb.url()).await?;
+    let shorter = doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": 30 };
+    client.database("admin").run_command(shorter).await?;
+    Ok(client)
 }
 
 /// Drops the databases of test processes that are no more, once per process.
