@@ -72,8 +72,10 @@ fn a_replica_that_falls_behind_pauses_the_run_until_it_has_caught_up() {
     let job = on(&primary, fresh());
     let replica = primary.replica("standby");
     let held = Session::open(&replica.url("postgres"));
-    held.run("select pg_wal_replay_pause()");
     let mut running = job.project.spawn(&with_lag(&[]));
+    // Not before: on a slow machine the beginning of the run alone, without a row, would be a second behind.
+    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 20));
+    held.run("select pg_wal_replay_pause()");
     let written = running.standstill(|| job.v2.count("v1v2.ledger"));
     assert!(running.stderr().contains("paused: the replica standby is "), "{}", running.stderr());
     let total = super::UNDISTURBED.0["v1v2.ledger"].rows;

@@ -17,9 +17,11 @@ fn a_secondary_that_falls_behind_pauses_the_run_until_it_has_caught_up() {
     let name = format!("127.0.0.1:{}", server.port(secondary));
     let arguments = ["migrate", "--force", "--max-lag", "1s", "--max-rows-per-second", "100"];
 
+    let mut running = job.project.spawn(&arguments);
+    // Not before: on a slow machine the beginning of the run alone, without a row, would be a second behind.
+    assert!(running.wait_until(|_| job.count("v1v2_ledger") > 20));
     // Locked, it answers and takes in nothing.
     server.run_on(secondary, doc! { "fsync": 1, "lock": true });
-    let mut running = job.project.spawn(&arguments);
     let paused = format!("paused: the replica {name} is ");
     // Another one may still be behind from the set's beginning.
     assert!(running.wait_until(|running| running.stderr().contains(&paused)), "{}", running.stderr());
