@@ -20,7 +20,9 @@ step scripts/services.sh up
 eval "$(scripts/services.sh env)"
 step make --no-print-directory lint
 # Plain `cargo test`: a newcomer's machine has no other runner. In CI, a Cargo.lock that is not up to date is an error.
-# With the fail points, which a release build refuses (src/failpoint.rs); no second build without them.
+# With the fail points, which a release build refuses (src/failpoint.rs); no second build without them. Two tests for
+# each core: many of them wait for a server that comes back, or for an answer that never comes.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 step cargo test --features failpoints ${CI:+--locked}
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 printf '\nAll green.\n' >&2

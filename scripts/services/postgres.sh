@@ -25,7 +25,8 @@ set_durability() {
 }
 
 # Everything that could flatter a benchmark stays as Postgres ships it (wal_level, autovacuum, checkpoint_timeout).
-# Memory is set for a machine of a few GB that runs two clusters; max_wal_size so that no checkpoint falls into a test.
+# Memory is set for a machine of a few GB that runs two clusters; connections for tests on many cores; max_wal_size so
+# that no checkpoint falls into a test.
 postgres_config() {
     local sockets=$1
     # A socket's path must be shorter than 108 bytes; without one, TCP does.
@@ -33,7 +34,7 @@ postgres_config() {
     cat <<CONF
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$sockets'
-max_connections = 200
+max_connections = 400
 shared_buffers = 256MB
 max_wal_size = 4GB
 log_line_prefix = '%m [%p] %q%u@%d '

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::session::Session;
-use super::{SLOW, assert_undisturbed, fresh, until_done};
+use super::{SLOW, assert_undisturbed, fresh, in_the_middle, until_done};
 use crate::job::Job;
 use crate::support::proxy::Proxy;
 use crate::support::{Outcome, Project, Running};
@@ -208,8 +208,7 @@ fn waits_for_the_lock(job: &Job) -> bool {
 
 /// The first run loses its lock in the middle of a chunk, and a second one takes it over.
 fn taken_over(job: &Job) -> (Outcome, Outcome) {
-    let mut first = job.project.spawn(SLOW);
-    assert!(first.wait_until(|_| job.v2.count("v1v2.ledger") > 30));
+    let mut first = in_the_middle(&job.project, &job.v2);
     // From here on the first run stands still.
     let blocker = Session::open(job.v2.url());
     blocker.run("begin; lock table \"UserRole\" in share mode");
@@ -243,8 +242,7 @@ fn a_run_that_takes_the_lock_over_knows_what_is_in_v2() {
 #[test]
 fn what_was_committed_while_the_lock_was_taken_over_is_seen() {
     let job = fresh();
-    let mut first = job.project.spawn(SLOW);
-    assert!(first.wait_until(|_| job.v2.count("v1v2.ledger") > 0));
+    let mut first = in_the_middle(&job.project, &job.v2);
     let blocker = Session::open(job.v2.url());
     blocker.run("begin; lock table \"UserRole\" in share mode");
     assert!(first.wait_until(|_| copying(&job) > 0));
@@ -274,8 +272,7 @@ fn what_was_committed_while_the_lock_was_taken_over_is_seen() {
 #[test]
 fn a_run_whose_lock_is_lost_and_taken_by_nobody_loses_nothing() {
     let job = fresh();
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 30));
+    let running = in_the_middle(&job.project, &job.v2);
     end_the_holder(&job);
     let ended = running.wait();
     assert!(matches!(ended.code(), Some(1 | 3)), "{:?}\n{}", ended.code(), ended.stderr);

@@ -27,13 +27,26 @@ use std::sync::LazyLock;
 
 use crate::job::Job;
 use crate::support::proxy::Proxy;
-use crate::support::{Digest, Outcome};
+use crate::support::{Database, Digest, Outcome, Project, Running};
 
 /// So many people that a run has some dozens of chunks.
 const PEOPLE: u32 = 300;
 
-/// Slow enough to be caught in the middle: many small chunks, and a hash of some cost for each person.
+/// Many small chunks, and a hash of some cost for each person.
 const SLOW: &[&str] = &["migrate", "--force", "--batch-size", "10", "--passwords", "generate"];
+
+/// As [`SLOW`], and for two seconds on any machine.
+const PACED: &[&str] =
+    &["migrate", "--force", "--batch-size", "10", "--passwords", "generate", "--max-rows-per-second", "150"];
+
+/// A run that has written something, and still has most of its time before it.
+#[track_caller]
+fn in_the_middle(project: &Project, v2: &Database) -> Running {
+    let mut running = project.spawn(PACED);
+    let under_way = running.wait_until(|_| v2.count("v1v2.ledger") > 50);
+    assert!(under_way, "{}", running.stderr());
+    running
+}
 
 /// What an undisturbed run leaves in V2: its rows, its indexes and foreign keys. The same for all tests, since the
 /// sample is made from a seed.

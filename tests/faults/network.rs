@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{SLOW, assert_undisturbed, behind_proxy, fresh, seeds, until_done};
+use super::{SLOW, assert_undisturbed, behind_proxy, fresh, in_the_middle, seeds, until_done};
 use crate::job::Job;
 use crate::support::Project;
 use crate::support::proxy::{Direction, Proxy};
@@ -29,8 +29,7 @@ fn connections_cut_in_the_middle_of_anything() {
 #[test]
 fn all_connections_to_v2_cut_at_once() {
     let (job, proxy) = behind_proxy(fresh());
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    let running = in_the_middle(&job.project, &job.v2);
     proxy.cut_all();
     // The writers come back; whether the run does depends on what the other connections were doing.
     let ended = running.wait();
@@ -105,8 +104,7 @@ fn a_commit_of_an_aborted_transaction_is_a_failure() {
 #[test]
 fn a_silence_that_ends_is_waited_for() {
     let (job, proxy) = behind_proxy(fresh());
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    let running = in_the_middle(&job.project, &job.v2);
     proxy.stall();
     std::thread::sleep(Duration::from_millis(1_500));
     proxy.resume();
@@ -122,8 +120,7 @@ fn a_silence_that_does_not_end_is_given_up() {
         .env("V1V2_LOCK_TIMEOUT", "500ms")
         .env("V1V2_ANSWER_TIMEOUT", "1s");
     let (job, proxy) = behind_proxy(Job { v1, v2, project });
-    let mut running = job.project.spawn(SLOW).timeout(Duration::from_secs(100));
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    let running = in_the_middle(&job.project, &job.v2).timeout(Duration::from_secs(100));
     proxy.stall();
     let ended = running.wait().expect(1);
     assert!(ended.stderr.contains("did not answer"), "{}", ended.stderr);
@@ -139,8 +136,7 @@ fn a_silence_that_ends_in_time_costs_one_more_try() {
     let Job { v1, v2, project } = fresh();
     let project = project.env("V1V2_LOCK_TIMEOUT", "500ms").env("V1V2_ANSWER_TIMEOUT", "1s");
     let (job, proxy) = behind_proxy(Job { v1, v2, project });
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    let mut running = in_the_middle(&job.project, &job.v2);
     proxy.hold("copy v1v2.ledger");
     assert!(
         running.wait_until(|running| running.stderr().contains("did not answer")),
@@ -163,8 +159,7 @@ fn a_password_that_is_changed_during_the_run_is_tried_once() {
         .env("V1V2_HASH_MEMORY_KIB", "8")
         .env("V1V2_HASH_ITERATIONS", "1")
         .env("V1V2_KEY_FILE", project.path().join("v1v2.key").to_str().unwrap());
-    let mut running = project.spawn(SLOW);
-    assert!(running.wait_until(|_| v2.count("v1v2.ledger") > 50));
+    let running = in_the_middle(&project, v2);
     role.grant("alter role {role} password 'another'");
     v2.execute(&format!(
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'",

@@ -1,6 +1,6 @@
 //! People who work while a run is going on, in V1 and in V2.
 
-use super::{SLOW, fresh};
+use super::{SLOW, behind_proxy, fresh, in_the_middle};
 use crate::job::Job;
 
 /// Makes somebody else's account with an email that the census has given to a teacher who is not migrated yet.
@@ -18,10 +18,13 @@ fn take_an_email(job: &Job) -> String {
 
 #[test]
 fn an_email_taken_during_the_run_is_a_reject_and_never_silent() {
-    let job = fresh();
-    let mut running = job.project.spawn(&[SLOW, &["--no-bulk", "--writers", "1"]].concat());
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 0));
+    let (job, proxy) = behind_proxy(fresh());
+    // Before anything is written.
+    proxy.hold("copy \"public\"");
+    let running = job.project.spawn(&[SLOW, &["--no-bulk", "--writers", "1"]].concat());
+    assert!(proxy.wait_fired(1), "{}", running.stderr());
     let taken = take_an_email(&job);
+    proxy.resume();
     running.wait().expect(3);
     assert_eq!(
         job.v2.one(&format!("select string_agg(\"firstName\", ',') from \"User\" where email = '{taken}'")),
@@ -40,11 +43,14 @@ fn an_email_taken_during_the_run_is_a_reject_and_never_silent() {
 
 #[test]
 fn an_email_taken_during_a_bulk_load_is_reported_and_can_be_repaired() {
-    let job = fresh();
+    let (job, proxy) = behind_proxy(fresh());
     let structure = job.structure();
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 0));
+    // The indexes are away, and nothing is written yet.
+    proxy.hold("copy \"public\"");
+    let running = job.project.spawn(SLOW);
+    assert!(proxy.wait_fired(1), "{}", running.stderr());
     take_an_email(&job);
+    proxy.resume();
     // The unique index cannot come back over two accounts with one email.
     let ended = running.wait().expect(1);
     assert!(ended.stderr.contains("could not be brought back"), "{}", ended.stderr);
@@ -63,8 +69,7 @@ fn an_email_taken_during_a_bulk_load_is_reported_and_can_be_repaired() {
 fn rows_that_change_vanish_and_appear_during_a_run_are_those_of_its_beginning() {
     let job = fresh();
     let expected = job.v1.count("\"Student\"");
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 0));
+    let running = in_the_middle(&job.project, &job.v2);
     // One before all others, one in front of the reader, one that is no more, one that is somebody else.
     job.v1.execute(
         "insert into \"Student\" (id, \"schoolId\", \"admissionNo\", name, \"updatedAt\") \

@@ -6,10 +6,10 @@ use super::session::Session;
 use super::{SLOW, assert_undisturbed, fresh, until_done};
 use crate::job::Job;
 
-/// A run that stands still in the middle of a chunk, until the session is ended.
-fn standing_still(job: &Job) -> (crate::support::Running, Session) {
+/// A run that stands still in the middle of a chunk, where it writes to this table, until the session is ended.
+pub fn standing_still(job: &Job, table: &str) -> (crate::support::Running, Session) {
     let blocker = Session::open(job.v2.url());
-    blocker.run("begin; lock table \"Parent\" in share mode");
+    blocker.run(&format!("begin; lock table \"{table}\" in share mode"));
     let mut running = job.project.spawn(SLOW);
     let waiting = "select count(*) from pg_stat_activity where datname = current_database() and \
                    application_name = 'v1v2' and wait_event_type = 'Lock'";
@@ -20,7 +20,7 @@ fn standing_still(job: &Job) -> (crate::support::Running, Session) {
 #[test]
 fn the_second_interrupt_ends_the_program_at_once() {
     let job = fresh();
-    let (mut running, blocker) = standing_still(&job);
+    let (mut running, blocker) = standing_still(&job, "Parent");
     assert!(running.signal("INT"));
     assert!(running.wait_until(|running| running.stderr().contains("press Ctrl-C again")));
     std::thread::sleep(Duration::from_millis(100));
@@ -37,7 +37,7 @@ fn the_second_interrupt_ends_the_program_at_once() {
 fn a_hang_up_or_a_plain_kill_loses_nothing() {
     let job = fresh();
     for signal in ["HUP", "TERM"] {
-        let (mut running, blocker) = standing_still(&job);
+        let (mut running, blocker) = standing_still(&job, "Parent");
         assert!(running.signal(signal));
         blocker.end();
         let ended = running.wait();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::cluster::{Cluster, as_server, done, free_port, give_away};
-use super::{SLOW, assert_undisturbed, fresh, until_done};
+use super::{assert_undisturbed, fresh, in_the_middle, until_done};
 use crate::job::Job;
 use crate::support::{Database, Project};
 
@@ -24,8 +24,7 @@ pub fn on(cluster: &Cluster, job: Job) -> Job {
 fn a_server_that_crashes_and_comes_back() {
     let cluster = Cluster::start();
     let job = on(&cluster, fresh());
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    let running = in_the_middle(&job.project, &job.v2);
     cluster.crash_and_restart();
     // The writers back off and come back. The session that held the lock cannot: the run may end with an error.
     let ended = running.wait();
@@ -201,8 +200,7 @@ fn a_remote_server_must_prove_who_it_is() {
 fn a_server_that_does_not_come_back_leaves_a_v2_that_does() {
     let cluster = Cluster::start();
     let job = on(&cluster, fresh());
-    let mut running = job.project.spawn(SLOW);
-    assert!(running.wait_until(|_| job.v2.count("v1v2.ledger") > 50));
+    let running = in_the_middle(&job.project, &job.v2);
     cluster.control(&["stop", "--wait", "--mode=fast"]);
     let ended = running.wait().expect(1);
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);

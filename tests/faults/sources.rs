@@ -1,5 +1,6 @@
 //! What can be wrong with V1, or happen to it during a run.
 
+use super::process::standing_still;
 use super::session::Session;
 use super::{SLOW, assert_undisturbed, fresh, until_done};
 use crate::job::Job;
@@ -24,6 +25,15 @@ impl<'d> Role<'d> {
         Self { database, name, url: url.into() }
     }
 
+    /// A role that may read everything there is in the schema `public`.
+    pub fn reader(database: &'d Database, kind: &str) -> Self {
+        let role = Self::new(database, kind, "secret");
+        role.grant(
+            "grant usage on schema public to {role}; grant select on all tables in schema public to {role}",
+        );
+        role
+    }
+
     /// Runs statements as the superuser, with `{role}` replaced by the role's name.
     pub fn grant(&self, sql: &str) -> &Self {
         self.database.execute(&sql.replace("{role}", &self.name));
@@ -42,10 +52,9 @@ impl Drop for Role<'_> {
 #[test]
 fn a_source_role_that_may_only_read_is_enough() {
     let Job { v1, v2, project } = fresh();
-    let role = Role::new(&v1, "reader", "secret");
+    let role = Role::reader(&v1, "reader");
     role.grant(
-        "grant usage on schema public to {role}; grant select on all tables in schema public to {role}; \
-         alter role {role} set default_transaction_read_only = on; alter role {role} set work_mem = '64kB'",
+        "alter role {role} set default_transaction_read_only = on; alter role {role} set work_mem = '64kB'",
     );
     let project = project.env("V1_DATABASE_URL", &role.url);
     project.run(&["check"]).expect(0);
@@ -59,10 +68,9 @@ fn a_source_role_that_may_only_read_is_enough() {
 #[test]
 fn a_policy_that_hides_rows_of_v1_is_an_error() {
     let job = Job::new(60, &[]);
-    let role = Role::new(&job.v1, "hidden", "secret");
+    let role = Role::reader(&job.v1, "hidden");
     role.grant(
-        "grant usage on schema public to {role}; grant select on all tables in schema public to {role}; \
-         alter table \"Student\" enable row level security; \
+        "alter table \"Student\" enable row level security; \
          create policy visible on \"Student\" for select to {role} using (\"admissionNo\" like '%1')",
     );
     let project = crate::support::Project::between(&job.v1, &job.v2)
@@ -126,39 +134,39 @@ fn who_blocks_v1_is_named() {
     assert_undisturbed(&job, "locked");
 }
 
-/// A second connection reads ahead where it can, and nothing depends on it.
-#[test]
-fn a_source_role_with_few_connections_is_enough() {
-    let Job { v1, v2, project } = fresh();
-    let role = Role::new(&v1, "limited", "secret");
-    role.grant(
-        "grant usage on schema public to {role}; grant select on all tables in schema public to {role}; \
-         alter role {role} connection limit 2",
-    );
-    let project = project.env("V1_DATABASE_URL", &role.url);
-    project.run(SLOW).expect(3);
-    // A later run would like to have three.
-    let change = "update \"Student\" set \"className\" = 'Z' where id in (select id from \"Student\" order by id limit 3)";
-    v1.execute(change);
-    project.run(SLOW);
-    assert_eq!(v2.one("select count(*) from \"Student\" where \"className\" = 'Z'"), "3");
-    drop(role);
+/// May read, over two connections: a second one reads ahead where it can, and a later run would like to have three.
+fn limited(v1: &Database) -> Role<'_> {
+    let role = Role::reader(v1, "limited");
+    role.grant("alter role {role} connection limit 2");
+    role
 }
 
-/// The same in a first run alone, to its end.
 #[test]
 fn a_first_run_with_few_connections_ends_like_any_other() {
     let Job { v1, v2, project } = fresh();
-    let role = Role::new(&v1, "limited", "secret");
-    role.grant(
-        "grant usage on schema public to {role}; grant select on all tables in schema public to {role}; \
-         alter role {role} connection limit 2",
-    );
+    let role = limited(&v1);
     let project = project.env("V1_DATABASE_URL", &role.url);
     project.run(SLOW).expect(3);
     drop(role);
     let project = project.env("V1_DATABASE_URL", v1.url());
     assert_undisturbed(&Job { v1, v2, project }, "few connections");
+}
+
+#[test]
+fn a_source_role_with_few_connections_is_enough() {
+    let Job { v1, v2, project } = fresh();
+    let role = limited(&v1);
+    let project = project.env("V1_DATABASE_URL", &role.url);
+    project.run(SLOW).expect(3);
+    let change = "update \"Student\" set \"className\" = 'Z' where id in (select id from \"Student\" order by id limit 3)";
+    v1.execute(change);
+    // The orphans are rejected again, and nothing else is.
+    project.run(SLOW).expect(3);
+    assert_eq!(v2.count("\"Student\" where \"className\" = 'Z'"), 3);
+    assert_eq!(
+        v2.one("select string_agg(distinct code, ', ') from v1v2.ledger where outcome = 'r'"),
+        "missing-reference"
+    );
 }
 
 /// Whoever waits for a table that the run reads would keep away the connection that reads ahead, and the run them.
@@ -209,12 +217,7 @@ fn nobody_empties_a_table_under_the_snapshot() {
 fn the_snapshot_is_lost_with_its_session_and_taken_anew_by_the_next_run() {
     let job = fresh();
     // The reader waits for the writers, who wait for this lock.
-    let blocker = Session::open(job.v2.url());
-    blocker.run("begin; lock table \"School\" in share mode");
-    let mut running = job.project.spawn(SLOW);
-    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and \
-                   application_name = 'v1v2' and wait_event_type = 'Lock'";
-    assert!(running.wait_until(|_| job.v2.one(waiting) != "0"));
+    let (running, blocker) = standing_still(&job, "School");
     job.v1.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
          and application_name = 'v1v2'",

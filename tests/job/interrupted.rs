@@ -14,17 +14,8 @@ fn a_killed_run_goes_on_and_ends_like_an_undisturbed_one() {
     let expected = job.result();
     let structure = job.structure();
     let (job, _undisturbed) = job.another_v2();
-    let mut kills = 0;
-    // Each attempt gets a little further than the one before.
-    for attempt in 1..=40_u64 {
-        let mut running = job.project.spawn(&[&["migrate", "--force"], SLOW].concat());
-        std::thread::sleep(Duration::from_millis(60 + 25 * attempt));
-        if running.signal("KILL") && running.wait().signal() == Some(9) {
-            kills += 1;
-        } else {
-            break;
-        }
-    }
+    let run = [&["migrate", "--force"], SLOW].concat();
+    let kills = job.project.kill_at(&run, &[0, 30, 80, 130, 180], || job.v2.count("v1v2.ledger"));
     assert!(kills >= 3, "the run was killed {kills} times");
     job.migrate(SLOW, 3);
     assert_eq!(job.result(), expected);

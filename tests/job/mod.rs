@@ -12,7 +12,7 @@ mod selection;
 mod since;
 mod undo;
 
-use crate::support::{Database, Digest, Outcome, Project};
+use crate::support::{Database, Digest, Outcome, Project, prepared};
 
 /// A V1 with people, an empty V2, and the program between them.
 pub struct Job {
@@ -24,23 +24,18 @@ pub struct Job {
 impl Job {
     /// `people` of the sample in V1, and a V2 that was set up. Hashing costs nothing here: its cost has tests of its own.
     pub fn new(people: u32, more: &[&str]) -> Self {
-        let (v1, v2) = (Database::v1(), Database::v2());
+        let (v1, v2) = (prepared::sample(people, more), prepared::v2());
         let project = Project::between(&v1, &v2)
             .env("V1V2_HASH_MEMORY_KIB", "8")
             .env("V1V2_HASH_ITERATIONS", "1")
             .env("V1V2_PASSWORDS", "none");
-        let job = Self { v1, v2, project };
-        let people = people.to_string();
-        job.run(&[&["sample", "--people", &people, "--seed", "7"], more].concat()).expect(0);
-        job.run(&["setup"]).expect(0);
-        job
+        Self { v1, v2, project }
     }
 
     /// The same V1 with another, empty V2.
     pub fn another_v2(self) -> (Self, Database) {
-        let v2 = Database::v2();
+        let v2 = prepared::v2();
         let project = self.project.env("V2_DATABASE_URL", v2.url());
-        project.run(&["setup"]).expect(0);
         (Self { v1: self.v1, v2, project }, self.v2)
     }
 
@@ -53,37 +48,45 @@ impl Job {
         self.run(&[&["migrate", "--force"], more].concat()).expect(code)
     }
 
-    /// What two equal runs have in common: everything but the run's own times, numbers, ids and salts.
+    /// What two equal runs have in common.
     pub fn result(&self) -> Digest {
-        let mut digest = self.v2.digest(
-            &["public", "v1v2"],
-            &[
-                "*.passwordHash",
-                "*.assignedAt",
-                "*.txid",
-                "*.earlier",
-                "*.run",
-                "v1v2.entities.first_run",
-                "v1v2.meta.value",
-            ],
-        );
-        for own in ["v1v2.runs", "v1v2.lock", "v1v2.dropped", "v1v2.meta", "v1v2.replaced"] {
-            digest.remove(own);
-        }
-        // Reference data carries the time of its setup.
-        digest.retain(|table, _| !REFERENCE.contains(&table.as_str()));
-        digest
+        result_of(&self.v2)
     }
 
     /// V2's indexes and foreign keys, each with its definition and whether it is valid.
     pub fn structure(&self) -> Vec<Vec<Option<String>>> {
-        self.v2.rows(
-            "select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid from pg_index \
-             where indrelid::regclass::text not like 'pg_%' \
-             union all select 'constraint', conrelid::regclass::text || conname, pg_get_constraintdef(oid) || convalidated \
-             from pg_constraint where conrelid <> 0 order by 1, 2",
-        )
+        structure_of(&self.v2)
     }
+}
+
+/// Indexes and foreign keys, each with its definition and whether it is valid.
+pub fn structure_of(v2: &Database) -> Vec<Vec<Option<String>>> {
+    v2.rows(
+        "select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid from pg_index \
+         where indrelid::regclass::text not like 'pg_%' \
+         union all select 'constraint', conrelid::regclass::text || conname, pg_get_constraintdef(oid) || convalidated \
+         from pg_constraint where conrelid <> 0 order by 1, 2",
+    )
+}
+
+/// What two equal runs have in common: everything but the run's own times, numbers, ids and salts.
+pub fn result_of(v2: &Database) -> Digest {
+    let except = [
+        "*.passwordHash",
+        "*.assignedAt",
+        "*.txid",
+        "*.earlier",
+        "*.run",
+        "v1v2.entities.first_run",
+        "v1v2.meta.value",
+    ];
+    let mut digest = v2.digest(&["public", "v1v2"], &except);
+    for own in ["v1v2.runs", "v1v2.lock", "v1v2.dropped", "v1v2.meta", "v1v2.replaced"] {
+        digest.remove(own);
+    }
+    // Reference data carries the time of its setup.
+    digest.retain(|table, _| !REFERENCE.contains(&table.as_str()));
+    digest
 }
 
 const REFERENCE: &[&str] = &[

@@ -58,18 +58,18 @@ fn what_a_change_would_leave_as_it_is_is_not_written() {
     assert_eq!(job.written_since(&before), [0, 0, 0, 0]);
 
     // Each run takes back what it wrote, and nothing else.
-    job.run(&["rollback", "--force"]).expect(0);
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
+    job.project.roll_back_next(&[]);
     let look = format!(
         "select count(*) from \"StudentGuardian\" g join v1v2.ledger l on l.target_id = g.\"studentId\"::text where l.key = '{student}'"
     );
     assert_eq!(job.v2.one(&look), "2");
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     let before = job.all_written();
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     assert_eq!(job.written_since(&before), [1, 0, 0, 0]);
     assert_eq!(job.content(), start);
-    job.run(&["rollback", "--force"]).expect(0);
+    job.project.roll_back_next(&[]);
     assert_eq!(job.v2.count("\"User\"") + job.v2.count("v1v2.ledger") + job.v2.count("v1v2.replaced"), 0);
 }
 

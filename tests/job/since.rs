@@ -1,19 +1,17 @@
 //! What has changed in V1 since: running `migrate` again brings V2 up to date, and touches nothing else.
 
-use super::Job;
+use super::{Job, result_of};
 use crate::support::sample::{CHANGES, DEPARTURES, ORPHANS_MOVE};
-use crate::support::{Database, Digest};
+use crate::support::{Digest, Project, prepared};
 
 impl Job {
     /// What a run from nothing would make of V1 as it is now.
     pub(super) fn made_anew(&self) -> Digest {
-        let v2 = Database::v2();
-        let project = crate::support::Project::between(&self.v1, &v2).env("V1V2_PASSWORDS", "none");
-        project.run(&["setup"]).expect(0);
-        let job = Job { v1: Database::v1(), v2, project };
-        let ended = job.run(&["migrate", "--force", "--skip-validation"]);
+        let v2 = prepared::v2();
+        let project = Project::between(&self.v1, &v2).env("V1V2_PASSWORDS", "none");
+        let ended = project.run(&["migrate", "--force", "--skip-validation"]);
         assert!(matches!(ended.code(), Some(0 | 3)), "{}", ended.stderr);
-        job.result()
+        result_of(&v2)
     }
 
     /// Everything in V2 but the list of runs and what is kept for their rollback; and the numbers of transactions.

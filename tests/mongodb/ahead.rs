@@ -4,8 +4,8 @@ use std::process::Command;
 
 use mongodb::bson::doc;
 
-use super::{Job, sample_of};
-use crate::support::{MongoDatabase, Mongod};
+use super::Job;
+use crate::support::{MongoDatabase, Mongod, prepared};
 
 /// What `check` has found, as sentences.
 fn findings(job: &Job) -> Vec<String> {
@@ -21,7 +21,7 @@ fn findings(job: &Job) -> Vec<String> {
 #[test]
 fn members_and_disk_are_looked_at_and_without_a_majority_nothing_begins() {
     let mut server = Mongod::replica_set(3);
-    let job = Job::between(sample_of(20), MongoDatabase::on(&server, "v2"));
+    let job = Job::between(prepared::sample(20, &[]), MongoDatabase::on(&server, "v2"));
     let job = Job { project: job.project.env("V1V2_CONNECT_TIMEOUT", "5s"), ..job };
     job.project.write("evolutions/0001_a/up.json", r#"[ { "command": { "create": "made" } } ]"#);
     job.project.write("evolutions/0001_a/down.json", r#"[ { "command": { "drop": "made" } } ]"#);

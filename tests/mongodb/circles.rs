@@ -3,17 +3,11 @@
 use mongodb::bson::{Bson, Document, doc};
 
 use super::{Job, text};
-use crate::support::Database;
+use crate::support::circle;
 
-/// As in `faults::circles`: 25 is headed by somebody who cannot be migrated, 26 by nobody at all; mentors go round in circles.
-const ROWS: &str = "
-create table department (id integer primary key, name text, head integer, members integer[]);
-create table employee (id integer primary key, name text, department integer, mentor integer);
-insert into department select n, 'D' || n, case when n % 3 > 0 then n * 7 end, array[n, 300 - n] from generate_series(1, 40) n;
-insert into employee select n, 'E' || n, 1 + n % 40, case when n % 10 = 0 then n - 9 else n + 1 end from generate_series(1, 300) n;
-update employee set department = 99 where id in (175, 296);
-update department set head = 9999 where id = 26;
-insert into employee values (301, 'E301', 5, 301), (302, 'E302', 5, null), (304, 'E304', 7, 175)";
+/// 25 is headed by somebody who cannot be migrated, for a department that is not there.
+const ROWS: &str = "update employee set department = 99 where id in (175, 296);
+insert into employee values (304, 'E304', 7, 175)";
 
 const DEPARTMENTS: &str = r#"
 entity = "departments"
@@ -72,8 +66,7 @@ select line from (
 const MIGRATE: &[&str] = &["--entities", "departments,employees", "--migrators", "mine", "--batch-size", "7"];
 
 fn world() -> Job {
-    let job = Job::over(Database::v1());
-    job.v1.execute(ROWS);
+    let job = Job::over(circle::v1_with(ROWS));
     for name in ["departments", "employees", "memberships"] {
         job.v2.run(doc! { "create": name });
     }
@@ -125,11 +118,7 @@ fn held(job: &Job) -> Vec<String> {
 fn assert_whole(job: &Job) {
     let expected: Vec<String> =
         job.v1.rows(EXPECTED).into_iter().map(|mut row| row[0].take().unwrap()).collect();
-    let held = held(job);
-    let lacking = |of: &[String], from: &[String]| {
-        of.iter().filter(|line| !from.contains(line)).cloned().collect::<Vec<_>>()
-    };
-    assert_eq!((lacking(&expected, &held), lacking(&held, &expected)), (vec![], vec![]));
+    circle::assert_same(&expected, &held(job));
     assert_eq!(job.rejected(), ["employees 175 missing-reference", "employees 296 missing-reference"]);
     let told = |kind: &str| {
         let found = job.v2.find("v1v2_conflicts", doc! { "_id.kind": kind });
@@ -164,11 +153,7 @@ fn a_circle_of_collections_is_filled_in_at_the_end_and_taken_back_whole() {
     job.migrate(MIGRATE, 3);
     assert_eq!(job.result(), result);
 
-    job.v1.execute(
-        "insert into employee values (400, 'E400', 2, 401), (401, 'E401', 50, 400); \
-         insert into department values (50, 'D50', 401, array[400, 7]); update department set head = 400 where id = 1; \
-         update department set head = 14, members = '{1}' where id = 3; update employee set department = 50, mentor = 401 where id = 7",
-    );
+    job.v1.execute(circle::CHANGES);
     job.migrate(MIGRATE, 3);
     assert_whole(&job);
     job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);

@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 use mongodb::bson::{Document, doc};
 
 use super::Job;
-use crate::support::{Database, Digest, MongoDatabase, Mongod};
+use crate::support::{Database, Digest, MongoDatabase, Mongod, prepared};
 
 /// Many small chunks, so that trouble finds some of them under way.
 const CHUNKS: &[&str] = &["migrate", "--force", "--batch-size", "20"];
 
-const PEOPLE: &str = "400";
+const PEOPLE: u32 = 400;
 
 /// What an undisturbed run leaves. The same for all tests, since the sample is made from a seed.
 static UNDISTURBED: LazyLock<Digest> = LazyLock::new(|| {
@@ -21,11 +21,7 @@ static UNDISTURBED: LazyLock<Digest> = LazyLock::new(|| {
 });
 
 fn sample() -> Database {
-    let v1 = Database::v1();
-    let v2 = MongoDatabase::new();
-    let project = crate::support::Project::into_mongodb(&v1, &v2);
-    project.run(&["sample", "--people", PEOPLE, "--seed", "7", "--orphans"]).expect(0);
-    v1
+    prepared::sample(PEOPLE, &["--orphans"])
 }
 
 fn on(server: &Mongod) -> Job {

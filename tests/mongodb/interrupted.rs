@@ -19,19 +19,8 @@ fn a_killed_run_goes_on_and_ends_like_an_undisturbed_one() {
     job.migrate(SLOW, 3);
     let (expected, structure) = (job.result(), job.structure());
     let (job, _undisturbed) = job.another_v2();
-    let (mut kills, mut partly) = (0, 0);
-    // Each attempt gets a little further than the one before.
-    for attempt in 1..=40_u64 {
-        let mut running = job.project.spawn(&slow_run());
-        std::thread::sleep(Duration::from_millis(200 + 150 * attempt));
-        if running.signal("KILL") && running.wait().signal() == Some(9) {
-            kills += 1;
-            partly += u32::from(job.count("v1v2_ledger") > 0);
-        } else {
-            break;
-        }
-    }
-    assert!(kills >= 3 && partly >= 1, "killed {kills} times, {partly} of them in the middle");
+    let kills = job.project.kill_at(&slow_run(), &[0, 15, 40, 70, 100], || job.count("v1v2_ledger"));
+    assert!(kills >= 3, "the run was killed {kills} times");
     job.migrate(SLOW, 3);
     assert_eq!(job.result(), expected);
     assert_eq!(job.structure().len(), structure.len(), "all indexes are back");

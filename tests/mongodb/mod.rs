@@ -21,7 +21,7 @@ mod values;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::support::{Database, Digest, MongoDatabase, Outcome, Project};
+use crate::support::{Database, Digest, MongoDatabase, Outcome, Project, prepared};
 
 /// A V1 with people, an empty MongoDB V2, and the program between them.
 pub struct Job {
@@ -44,21 +44,10 @@ const REFERENCE: &[&str] = &[
     "subjects",
 ];
 
-/// A V1 with people of the sample.
-fn sample_of(people: u32) -> Database {
-    let (v1, v2) = (Database::v1(), MongoDatabase::new());
-    let people = people.to_string();
-    Project::into_mongodb(&v1, &v2).run(&["sample", "--people", &people, "--seed", "7"]).expect(0);
-    v1
-}
-
 impl Job {
     /// `people` of the sample in V1, and a V2 that was set up. Hashing costs nothing here: its cost has tests of its own.
     pub fn new(people: u32, more: &[&str]) -> Self {
-        let job = Self::over(Database::v1());
-        let people = people.to_string();
-        job.run(&[&["sample", "--people", &people, "--seed", "7"], more].concat()).expect(0);
-        job
+        Self::over(prepared::sample(people, more))
     }
 
     /// A V2 that was set up beside a V1 that somebody else fills.

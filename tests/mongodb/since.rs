@@ -326,18 +326,8 @@ fn a_killed_update_goes_on_to_the_same_result_and_back() {
     ));
     undisturbed.run(&["migrate", "--force", "--prune", "--skip-validation"]).expect(0);
     let arguments = ["migrate", "--force", "--prune", "--batch-size", "1", "--writers", "1"];
-    let (mut kills, mut partly) = (0, 0);
-    for attempt in 1..=4_u64 {
-        let mut running = job.project.spawn(&arguments);
-        std::thread::sleep(Duration::from_millis(400 + 200 * attempt));
-        if running.signal("KILL") && running.wait().signal() == Some(9) {
-            kills += 1;
-            partly += u32::from(job.count("v1v2_replaced") > 0);
-        } else {
-            break;
-        }
-    }
-    assert!(kills >= 2 && partly >= 1, "killed {kills} times, {partly} of them in the middle");
+    let kills = job.project.kill_at(&arguments, &[0, 20, 60, 100], || job.count("v1v2_replaced"));
+    assert!(kills >= 2, "the run was killed {kills} times");
     job.run(&arguments).expect(0);
     assert_eq!(job.result(), result_of(&twin));
     job.run(&["validate", "--compare-counts"]).expect(0);

@@ -6,9 +6,11 @@
 //! Everything may be called from plain `#[test]` functions and from `#[tokio::test]` alike: the support has a runtime
 //! of its own, and its calls block.
 
+pub mod circle;
 pub mod databases;
 pub mod mongod;
 pub mod mongodb;
+pub mod prepared;
 pub mod program;
 pub mod proxy;
 pub mod sample;

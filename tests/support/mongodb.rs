@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Once};
 
 use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Database as Handle};
 use xxhash_rust::xxh3::xxh3_128;
@@ -47,24 +48,8 @@ impl MongoDatabase {
         let copying = wait_for(async move {
             let list: Vec<Document> =
                 from.run_cursor_command(doc! { "listCollections": 1 }).await?.try_collect().await?;
-            for of in list {
-                let name = of.get_str("name").unwrap();
-                let mut create = doc! { "create": name };
-                create.extend(of.get_document("options").cloned().unwrap_or_default());
-                to.run_command(create).await?;
-                let indexes = from.run_cursor_command(doc! { "listIndexes": name }).await?;
-                let mut indexes: Vec<Document> = indexes.try_collect().await?;
-                indexes.retain(|index| index.get_str("name").unwrap() != "_id_");
-                if !indexes.is_empty() {
-                    to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await?;
-                }
-                let documents = from.collection::<Document>(name).find(doc! {}).await?;
-                let documents: Vec<Document> = documents.try_collect().await?;
-                if !documents.is_empty() {
-                    to.collection::<Document>(name).insert_many(documents).await?;
-                }
-            }
-            mongodb::error::Result::Ok(())
+            // Side by side: each step waits for the server's journal.
+            try_join_all(list.into_iter().map(|of| copy_collection(&from, &to, of))).await
         });
         copying.unwrap();
         copy
@@ -171,6 +156,26 @@ impl MongoDatabase {
     }
 }
 
+/// Copies what `listCollections` has described.
+async fn copy_collection(from: &Handle, to: &Handle, of: Document) -> mongodb::error::Result<()> {
+    let name = of.get_str("name").unwrap();
+    let mut create = doc! { "create": name };
+    create.extend(of.get_document("options").cloned().unwrap_or_default());
+    to.run_command(create).await?;
+    let indexes = from.run_cursor_command(doc! { "listIndexes": name }).await?;
+    let mut indexes: Vec<Document> = indexes.try_collect().await?;
+    indexes.retain(|index| index.get_str("name").unwrap() != "_id_");
+    if !indexes.is_empty() {
+        to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await?;
+    }
+    let documents = from.collection::<Document>(name).find(doc! {}).await?;
+    let documents: Vec<Document> = documents.try_collect().await?;
+    if !documents.is_empty() {
+        to.collection::<Document>(name).insert_many(documents).await?;
+    }
+    Ok(())
+}
+
 impl Drop for MongoDatabase {
     fn drop(&mut self) {
         if !self.url.starts_with(Server::MongoDb.url().split("/?").next().unwrap_or_default()) {
@@ -216,9 +221,18 @@ fn sorted(value: Bson) -> Bson {
 
 /// One client for all tests: each would bring its own monitoring threads and connections.
 fn client() -> &'static Client {
-    static CLIENT: LazyLock<Client> =
-        LazyLock::new(|| wait_for(async { Client::with_uri_str(Server::MongoDb.url()).await }).unwrap());
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| wait_for(connect()).unwrap());
     &CLIENT
+}
+
+/// The server keeps what was dropped for as long as somebody may still read its past: five minutes, if not told otherwise.
+/// Tests drop a hundred collections and indexes in a second, and beside ten thousand that wait for their end it takes
+/// most of a second to make a new one. No test's backup of the shared server takes half a minute.
+async fn connect() -> mongodb::error::Result<Client> {
+    let client = Client::with_uri_str(Server::MongoDb.url()).await?;
+    let shorter = doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": 30 };
+    client.database("admin").run_command(shorter).await?;
+    Ok(client)
 }
 
 /// Drops the databases of test processes that are no more, once per process.

@@ -104,6 +104,17 @@ impl Project {
         self.run(&[&["rollback", "--force", "--run", id.trim()], more].concat()).expect(0)
     }
 
+    /// Kills the program as soon as it has written more than so much, and runs it again for the next number; how often it
+    /// was killed before it was done. What it has done by then is the same on a fast machine and on a slow one.
+    pub fn kill_at(&self, arguments: &[&str], amounts: &[u64], written: impl Fn() -> u64) -> usize {
+        let is_killed = |amount: &&u64| {
+            let mut running = self.spawn(arguments);
+            running.wait_until(|_| written() > **amount);
+            running.signal("KILL") && running.wait().signal() == Some(9)
+        };
+        amounts.iter().take_while(is_killed).count()
+    }
+
     /// Starts the program and returns at once.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
         self.start(arguments, None, &[])
@@ -187,6 +198,20 @@ impl Running {
             self.check_time(start);
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until the run says that it is paused and nothing is written any more for more than a second; how much was.
+    pub fn standstill(&mut self, written: impl Fn() -> u64) -> u64 {
+        let (mut since, mut last) = (Instant::now(), 0);
+        assert!(self.wait_until(|running| {
+            let (stderr, count) = (running.stderr(), written());
+            let paused = stderr.rfind("paused: the replica") > stderr.rfind("have caught up");
+            if !paused || count != last {
+                (since, last) = (Instant::now(), count);
+            }
+            since.elapsed() > Duration::from_millis(1_200)
+        }));
+        last
     }
 
     /// Waits for the end.

@@ -12,7 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Database, Digest, MongoDatabase, Outcome, Project};
+use ::mongodb::bson::doc;
+
+use crate::support::{Database, Digest, MongoDatabase, Outcome, Project, prepared};
 use crate::{job, mongodb};
 
 /// What the program is asked to do until it is done.
@@ -31,8 +33,8 @@ enum Kind {
 
 /// A V2 of one try.
 enum V2 {
-    Postgres(job::Job),
-    MongoDb(mongodb::Job),
+    Postgres(Database),
+    MongoDb(MongoDatabase),
 }
 
 /// What V2 holds, but for what differs between two equal runs; and its indexes and foreign keys.
@@ -73,18 +75,17 @@ struct Bed {
 impl Bed {
     /// `people` of the sample, some of them orphans; with Postgres, V2 refuses a row besides.
     fn new(kind: Kind, people: u32) -> Self {
-        let people = people.to_string();
-        let (v1, empty) = match kind {
-            Kind::Postgres => (Database::v1(), V2::postgres(Database::v2())),
-            Kind::MongoDb => (Database::v1(), V2::mongodb(MongoDatabase::new())),
+        let v1 = prepared::sample(people, &["--orphans"]);
+        let empty = match kind {
+            Kind::Postgres => V2::Postgres(Database::v2()),
+            Kind::MongoDb => V2::MongoDb(MongoDatabase::new()),
         };
         let key = Project::new();
         let project = empty.project(&v1, empty.url(), &key);
-        project.run(&["sample", "--people", &people, "--seed", "7", "--orphans"]).expect(0);
         project.run(&["setup"]).expect(0);
-        if let V2::Postgres(job) = &empty {
+        if let V2::Postgres(v2) = &empty {
             let one = v1.one("select \"admissionNo\" from \"Student\" order by id offset 5 limit 1");
-            job.v2.execute(&format!(
+            v2.execute(&format!(
                 "alter table \"Student\" add constraint not_this_one check (\"admissionNo\" <> '{one}')"
             ));
         }
@@ -114,7 +115,7 @@ impl Bed {
         taken_back.project(&before.v1, taken_back.url(), &before.key).run(&["rollback", "--force"]).expect(0);
         let goals = [full.state(Command::Migrate), taken_back.state(Command::Rollback)];
         assert_eq!(goals[1], before.full.state(Command::Rollback), "V2 is not what it was before the run");
-        Self { empty: before.full, full, goals, took, v1: before.v1, key: before.key }
+        Self { empty: before.full, full, goals, took, ..before }
     }
 
     /// A V2 on which the command has something to do.
@@ -138,25 +139,17 @@ impl Bed {
 }
 
 impl V2 {
-    fn postgres(v2: Database) -> Self {
-        Self::Postgres(job::Job { v1: Database::v1(), v2, project: Project::new() })
-    }
-
-    fn mongodb(v2: MongoDatabase) -> Self {
-        Self::MongoDb(mongodb::Job { v1: Database::v1(), v2, project: Project::new() })
-    }
-
     fn copy(&self) -> Self {
         match self {
-            Self::Postgres(job) => Self::postgres(job.v2.copy()),
-            Self::MongoDb(job) => Self::mongodb(job.v2.copy()),
+            Self::Postgres(v2) => Self::Postgres(v2.copy()),
+            Self::MongoDb(v2) => Self::MongoDb(v2.copy()),
         }
     }
 
     fn url(&self) -> &str {
         match self {
-            Self::Postgres(job) => job.v2.url(),
-            Self::MongoDb(job) => job.v2.url(),
+            Self::Postgres(v2) => v2.url(),
+            Self::MongoDb(v2) => v2.url(),
         }
     }
 
@@ -174,18 +167,15 @@ impl V2 {
     fn state(&self, command: Command) -> State {
         let lines = |rows: Vec<Vec<Option<String>>>| rows.iter().map(|row| format!("{row:?}")).collect();
         let (content, structure) = match (self, command) {
-            (Self::Postgres(job), Command::Migrate) => (job.result(), lines(job.structure())),
-            (Self::Postgres(job), Command::Rollback) => {
+            (Self::Postgres(v2), Command::Migrate) => (job::result_of(v2), lines(job::structure_of(v2))),
+            (Self::Postgres(v2), Command::Rollback) => {
                 // Lines that were brought back name the transaction that did it.
-                let mut digest =
-                    job.v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid", "v1v2.ledger.earlier"]);
+                let mut digest = v2.digest(&["public", "v1v2"], &["v1v2.ledger.txid", "v1v2.ledger.earlier"]);
                 digest.retain(|table, _| !["v1v2.runs", "v1v2.lock"].contains(&table.as_str()));
-                (digest, lines(job.structure()))
+                (digest, lines(job::structure_of(v2)))
             }
-            (Self::MongoDb(job), Command::Migrate) => (job.result(), indexes(job)),
-            (Self::MongoDb(job), Command::Rollback) => {
-                (job.v2.digest(&["v1v2_runs", "v1v2_lock"]), indexes(job))
-            }
+            (Self::MongoDb(v2), Command::Migrate) => (mongodb::result_of(v2), indexes(v2)),
+            (Self::MongoDb(v2), Command::Rollback) => (v2.digest(&["v1v2_runs", "v1v2_lock"]), indexes(v2)),
         };
         State { content, structure }
     }
@@ -193,16 +183,16 @@ impl V2 {
     /// What the last run has to give back: indexes, and the lock.
     fn owed(&self) -> u64 {
         match self {
-            Self::Postgres(job) => job.v2.count("v1v2.dropped") + job.v2.count("v1v2.lock"),
-            Self::MongoDb(job) => job.count("v1v2_dropped") + job.count("v1v2_lock"),
+            Self::Postgres(v2) => v2.count("v1v2.dropped") + v2.count("v1v2.lock"),
+            Self::MongoDb(v2) => v2.count("v1v2_dropped", doc! {}) + v2.count("v1v2_lock", doc! {}),
         }
     }
 }
 
-fn indexes(job: &mongodb::Job) -> Vec<String> {
-    let names = job.v2.collections();
+fn indexes(v2: &MongoDatabase) -> Vec<String> {
+    let names = v2.collections();
     let of = |name: &String| {
-        job.v2.indexes(name).values().map(|index| format!("{name}: {index:?}")).collect::<Vec<_>>()
+        v2.indexes(name).values().map(|index| format!("{name}: {index:?}")).collect::<Vec<_>>()
     };
     names.iter().flat_map(of).collect()
 }

@@ -5,6 +5,9 @@ mod failure;
 mod patience;
 mod pooler;
 mod programs;
+mod prompt;
+
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -39,8 +42,8 @@ pub(super) fn place(side: Side, settings: &Settings) -> Result<Place> {
 /// # Errors
 /// As [`another`]; refused also if a pooler shares sessions between clients.
 pub async fn postgres(side: Side, settings: &Settings) -> Result<PgConnection> {
-    let mut connection = another(side, settings).await?;
-    let mut second = another(side, settings).await?;
+    let mut connection = once_free(side, settings).await?;
+    let mut second = once_free(side, settings).await?;
     let place = place(side, settings)?;
     let checking = pooler::refuse(&place, &mut connection, &mut second);
     tokio::time::timeout(settings.connect_timeout, checking)
@@ -49,6 +52,21 @@ pub async fn postgres(side: Side, settings: &Settings) -> Result<PgConnection> {
     // A failed goodbye changes nothing: the answer is known.
     drop(second.close().await);
     Ok(connection)
+}
+
+/// As [`another`]. A connection that we have closed a moment ago counts until the server has noticed: a role that may have
+/// few of them would be refused for nothing, so it is asked again for a while.
+async fn once_free(side: Side, settings: &Settings) -> Result<PgConnection> {
+    const NOTICED: Duration = Duration::from_secs(2);
+    let start = Instant::now();
+    loop {
+        match another(side, settings).await {
+            Err(error) if error.sqlstate() == Some("53300") && start.elapsed() < NOTICED => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens one more connection to a database that [`postgres`] has accepted, with the same pinned session.
@@ -68,6 +86,9 @@ pub async fn another(side: Side, settings: &Settings) -> Result<PgConnection> {
         Ok(Err(error)) => return Err(failure::connecting(&place, &options, &error)),
         Err(_) => return Err(silent(&place, settings.connect_timeout)),
     };
+    if !explicit_socket {
+        prompt::send_at_once();
+    }
     let version = connection.server_version_num().unwrap_or(0) / 10_000;
     if version < OLDEST_SERVER {
         return Err(Error::refused(format!("{place} runs Postgres {version}, which is too old"))
