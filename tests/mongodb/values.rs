@@ -179,6 +179,7 @@ fn kept_whole_numbers_are_numbers_in_v2_and_in_the_ledger() {
         job.run(&["migrate", "--dry-run", "--json", "--migrators", "mine", "--entities", "things"]).expect(0);
     let things = found.result("migrate")["entities"][0].clone();
     assert_eq!([&things["already"], &things["gone"], &things["migrated"]], [28, 1, 1]);
-    job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
+    // The run after it had nothing to do.
+    job.project.roll_back_next(&["--migrators", "mine"]);
     assert_eq!(job.count("things"), 8, "the first run's stay");
 }

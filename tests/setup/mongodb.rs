@@ -250,15 +250,16 @@ async fn of_two_setups_at_once_one_is_refused() {
     let db = MongoDatabase::new();
     let (one, two, files) = (to(db.url()), to(db.url()), SetupFiles::embedded());
     let (one, two) = tokio::join!(apply(&one, &files, false), apply(&two, &files, false));
-    let refused = match (one, two) {
+    match (one, two) {
         (Ok(summary), Err(refused)) | (Err(refused), Ok(summary)) => {
             assert_eq!(summary.created.len(), 15);
-            refused
+            assert_eq!(refused.exit_code(), 5);
+            assert!(refused.message().contains("in use by another run: `setup` of "), "{refused}");
         }
+        // On a slow machine one may be done before the other asks.
+        (Ok(one), Ok(two)) => assert_eq!(one.created.len() + two.created.len(), 15),
         other => panic!("{other:?}"),
-    };
-    assert_eq!(refused.exit_code(), 5);
-    assert!(refused.message().contains("in use by another run: `setup` of "), "{refused}");
+    }
     assert_eq!(db.count("v1v2_lock", doc! {}), 0);
     assert!(!setup(&db).await.changed());
 }

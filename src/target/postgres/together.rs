@@ -28,28 +28,21 @@ impl Session<'_> {
     ) -> sqlx::Result<BTreeSet<u32>> {
         let name = table(&write.table);
         let of = format!("record.{} = t.{ledger}::{type_name}", quoted(column));
-        let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-        let sql = format!(
-            "select distinct t.n from changing t join {name} as record on {of} \
-             where t.n = any($1) and not {UNTOUCHED}"
-        );
-        let edited = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&numbers);
-        let edited: Vec<i32> = answered(self.patience, edited.fetch_all(&mut *self.connection)).await?;
-        let edited: BTreeSet<u32> = edited.into_iter().map(|row| row as u32).collect();
-        let rows: Vec<u32> = match update.on_edited {
-            OnEdited::Keep => rows.iter().copied().filter(|row| !edited.contains(row)).collect(),
-            OnEdited::Overwrite => rows.to_vec(),
-        };
-        let unchanged: BTreeSet<u32> = self
-            .unchanged_together(update, &rows, write, lines, &of)
-            .await?
-            .difference(&edited)
-            .copied()
-            .collect();
-        let rows: Vec<u32> = rows.into_iter().filter(|row| !unchanged.contains(row)).collect();
-        if rows.is_empty() {
+        let mut edited = BTreeSet::new();
+        let mut changed = Vec::new();
+        for (row, is_edited, differs) in self.compare_together(update, rows, write, lines, &of).await? {
+            if is_edited {
+                edited.insert(row);
+            }
+            let goes = if is_edited { update.on_edited == OnEdited::Overwrite } else { differs };
+            if goes {
+                changed.push(row);
+            }
+        }
+        if changed.is_empty() {
             return Ok(edited);
         }
+        let rows = changed;
         let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
         let list =
             format!("'{{{}}}'::int[]", numbers.iter().map(i32::to_string).collect::<Vec<_>>().join(","));
@@ -65,15 +58,15 @@ impl Session<'_> {
         Ok(edited)
     }
 
-    /// The rows whose records are what they would be.
-    async fn unchanged_together(
+    /// Of each row: whether somebody has edited its records, and whether they are not what they would be.
+    async fn compare_together(
         &mut self,
         update: &Update,
         rows: &[u32],
         write: &Write,
         lines: &Lines,
         of: &str,
-    ) -> sqlx::Result<BTreeSet<u32>> {
+    ) -> sqlx::Result<Vec<(u32, bool, bool)>> {
         let sent = Sent::of(write, lines, rows);
         let columns = || {
             let columns = write.columns.iter().enumerate();
@@ -83,21 +76,23 @@ impl Session<'_> {
         let want = columns().map(|(index, column)| format!("sent.c{index}::{}", column.type_name));
         let (have, want) = (have.collect::<Vec<_>>().join(", "), want.collect::<Vec<_>>().join(", "));
         let numbers: Vec<String> = rows.iter().map(u32::to_string).collect();
-        let set = |row: &str, from: &str| {
-            format!(
-                "(select n, array_agg(line order by line) as lines \
-                  from (select n, row({row})::text collate \"C\" as line from {from}) as single group by n)"
-            )
-        };
+        // The same records, each as often as the other side has it, add up to nothing.
         let sql = format!(
-            "select t.n from changing t left join {} as have using (n) left join {} as want using (n) \
-             where t.n = any ('{{{}}}'::int[]) and not t.all_anew and have.lines is not distinct from want.lines",
-            set(&have, &format!("changing t join {} as record on {of}", table(&write.table))),
-            set(&want, &sent.from(write)),
+            "select t.n, coalesce(bool_or(edited), false), t.all_anew or coalesce(bool_or(balance <> 0), false) \
+             from changing t left join \
+               (select n, line, bool_or(edited) as edited, sum(side) as balance from \
+                 (select t.n, row({have})::text collate \"C\" as line, not {UNTOUCHED} as edited, 1 as side \
+                  from changing t join {} as record on {of} \
+                  union all select n, row({want})::text, false, -1 from {}) as sides \
+                group by n, line) as lines using (n) \
+             where t.n = any ('{{{}}}'::int[]) group by t.n, t.all_anew order by t.n",
+            table(&write.table),
+            sent.from(write),
             numbers.join(","),
         );
         let query = sent.bind(update, sqlx::query_as(AssertSqlSafe(sql)));
-        let same: Vec<(i32,)> = answered(self.patience, query.fetch_all(&mut *self.connection)).await?;
-        Ok(same.into_iter().map(|(row,)| row as u32).collect())
+        let found: Vec<(i32, bool, bool)> =
+            answered(self.patience, query.fetch_all(&mut *self.connection)).await?;
+        Ok(found.into_iter().map(|(row, edited, differs)| (row as u32, edited, differs)).collect())
     }
 }
