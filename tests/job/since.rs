@@ -248,6 +248,28 @@ fn rows_that_are_gone_stay_until_they_are_pruned() {
     assert_eq!(job.content(), before);
 }
 
+/// The account stays, as somebody else's row uses it, and with it comes back in the rollback what nobody has edited.
+#[test]
+fn a_founder_who_is_pruned_and_comes_back_leaves_no_edited_account() {
+    let job = Job::new(300, &[]);
+    job.migrate(&[], 0);
+    let before = job.content();
+    let both = job.v1.one(
+        "select t.id from \"Parent\" p join \"Teacher\" t on lower(trim(p.email)) = lower(trim(t.email)) order by t.id limit 1",
+    );
+    let account =
+        job.v2.one(&format!("select account_id from v1v2.ledger where key = '{both}' and outcome = 'm'"));
+    job.v1.execute(&format!(
+        "delete from \"_SubjectToTeacher\" where \"B\" = '{both}'; delete from \"Teacher\" where id = '{both}'"
+    ));
+    job.migrate(&["--prune", "--skip-validation"], 0);
+    assert_eq!(job.v2.one(&format!("select count(*) from \"User\" where id = '{account}'")), "1");
+    job.run(&["rollback", "--force"]).expect(0);
+    assert_eq!(job.content(), before);
+    let first = job.project.roll_back_next(&[]);
+    assert_eq!(job.v2.count("\"User\"") + job.v2.count("v1v2.ledger"), 0, "{}", first.stdout);
+}
+
 #[test]
 fn a_rejected_row_that_was_repaired_in_v1_comes_by_itself() {
     let job = Job::new(200, &["--orphans"]);

@@ -79,13 +79,11 @@ pub async fn referred(
                 references(plan, other, write).iter().filter(|of| of.collection == collection)
             {
                 let documents = raw(database, &write.table.name);
-                let mut fields = doc! { path: 1 };
                 // The server refuses a field beside another one that lies within it.
-                if !path.starts_with(&format!("{owner}.")) {
-                    fields.insert(owner, 1);
-                } else {
-                    fields = doc! { owner: 1 };
-                }
+                let fields = match path.starts_with(&format!("{owner}.")) {
+                    true => doc! { owner: 1 },
+                    false => doc! { owner: 1, path: 1 },
+                };
                 let mut cursor = documents.find(doc! {}).projection(fields).batch_size(10_000).await?;
                 while cursor.advance().await? {
                     let document = cursor.current();

@@ -317,27 +317,25 @@ async fn records(
     let list = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
     let from_kept =
         columns.iter().map(|column| format!("kept.{}", quoted(column))).collect::<Vec<_>>().join(", ");
-    let insert =
-        format!("insert into {name} ({list}) overriding system value select {from_kept} from {kept} as kept");
-    if how == How::Removed && entity.is_completed_later() {
-        let later: Vec<&str> =
-            write.columns.iter().filter(|column| column.later).map(|column| &*column.name).collect();
-        if later.is_empty() || !matches!(write.when, When::Each(_)) {
-            let value = |column: &String| match later.contains(&column.as_str()) {
-                true => "null".to_owned(),
-                false => format!("kept.{}", quoted(column)),
-            };
-            let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
-            let insert = format!(
-                "insert into {name} ({list}) overriding system value select {values} from {kept} as kept"
-            );
-            sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await?;
-        }
-        return Ok(());
-    }
+    let insert = |values: &str| {
+        format!("insert into {name} ({list}) overriding system value select {values} from {kept} as kept")
+    };
     if how == How::Removed {
-        let brought = sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await?.rows_affected();
-        result.restored(&write.table.name, brought);
+        // What is filled in later comes back as a change (see `bookkeeping`), which counts the record then.
+        let waits = entity.is_completed_later();
+        let later = |name: &String| waits && write.columns.iter().any(|of| of.later && of.name == *name);
+        if matches!(write.when, When::Each(_)) && columns.iter().any(later) {
+            return Ok(());
+        }
+        let value = |name: &String| match later(name) {
+            true => "null".to_owned(),
+            false => format!("kept.{}", quoted(name)),
+        };
+        let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
+        let brought = sqlx::raw_sql(AssertSqlSafe(insert(&values))).execute(connection).await?;
+        if !waits {
+            result.restored(&write.table.name, brought.rows_affected());
+        }
         return Ok(());
     }
     match found_by(entity, write) {
@@ -384,7 +382,7 @@ async fn records(
                 "delete from {name} as record using restoring t where {of} and {written} and t.key <> all ($1)"
             );
             sqlx::query(AssertSqlSafe(delete)).bind(&keys).execute(&mut *connection).await?;
-            let insert = format!("{insert} where kept.key <> all ($1)");
+            let insert = insert(&from_kept) + " where kept.key <> all ($1)";
             let brought =
                 sqlx::query(AssertSqlSafe(insert)).bind(&keys).execute(connection).await?.rows_affected();
             result.restored(&write.table.name, brought);
