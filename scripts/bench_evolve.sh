@@ -11,7 +11,7 @@ finish() {
 }
 trap finish EXIT
 
-scripts/services.sh up mongodb
+V1V2_SERVICES_DURABLE=1 scripts/services.sh up mongodb
 eval "$(scripts/services.sh env)"
 if [ $# = 0 ]; then set -- --; fi
 cargo bench --bench evolve "$@"

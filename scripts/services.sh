@@ -5,11 +5,12 @@
 # Why not the servers that the machine already has: tests create and drop databases, cut connections and fill
 # disks. They need servers that nobody else uses, with a superuser, that appear without a question asked and
 # disappear without a trace. Everything lives in `.services/` at the root of the repository, on ports that the
-# operating system says are free, so any number of checkouts can do this side by side.
+# operating system says are free, so any number of checkouts can do this side by side. (MongoDB's data is in memory
+# where there is plenty of it.)
 #
 # Usage: see `usage` below. Environment:
-#   V1V2_SERVICES_DURABLE=1|0  whether Postgres waits for the disk. New servers do not (a lost test database is no
-#                              loss); benchmarks set 1. Running servers are switched over; unset leaves them as they are.
+#   V1V2_SERVICES_DURABLE=1|0  whether the servers wait for the disk. New ones do not (a lost test database is no loss);
+#                              benchmarks set 1. Running Postgres servers are switched over; unset leaves them as they are.
 #   V1V2_PG_BIN                folder of initdb, pg_ctl and psql, instead of the newest one found
 #   V1V2_MONGOD                the mongod program, instead of the one found or downloaded
 set -euo pipefail
@@ -86,6 +87,8 @@ print_env() {
     if pid_of mongodb >/dev/null && port=$(port_of mongodb 2>/dev/null); then
         printf "export V1V2_TEST_MONGODB_URL='mongodb://v1v2:%s@127.0.0.1:%s/?replicaSet=v1v2&authSource=admin'\n" \
             "$(password)" "$port"
+        # For the servers that tests start themselves.
+        [ ! -d "$memory" ] || printf "export V1V2_TEST_MEMORY='%s'\n" "$memory"
         found=1
     fi
     [ $found = 1 ] || die "no servers run here: run \`scripts/services.sh up\` first"
@@ -110,6 +113,7 @@ down() {
     local name
     for name in v1 v2 mongodb; do remove "$name"; done
     rm -f "$state/password"
+    rm -rf "${memory:?}"
 }
 
 clean() {

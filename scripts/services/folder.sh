@@ -30,9 +30,20 @@ server_can_write() {
     return $answer
 }
 
+# The name of this checkout's folder outside of it. The path in the name makes a deleted and repeated checkout find, and
+# clean up, what its predecessor left.
+outside_name() {
+    printf 'v1v2-services-%s' "$(printf %s "$root" | sha256sum | cut -c 1-12)"
+}
+
+# Whether a folder of ours is there, made now or before. -O: a folder that somebody else prepared in a shared /tmp is not
+# ours to trust.
+own_folder() {
+    mkdir -m 0711 "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; }
+}
+
 # Sets `state`: `.services/` itself, or, where the servers' user cannot get there (a checkout below /root, say), a
-# folder named after the checkout's path to which `.services` is then a link. The path in the name makes a deleted
-# and repeated checkout find, and clean up, what its predecessor left.
+# folder named after the checkout's path to which `.services` is then a link.
 open_folder() {
     if [ -L "$link" ] && [ ! -d "$link" ]; then rm "$link"; fi
     mkdir -p "$link" || die "cannot create $link: check the folder's owner and free space"
@@ -44,11 +55,9 @@ open_folder() {
     [ -n "$server_user" ] || die "cannot write below $state: check free space and the file system"
     [ ! -L "$link" ] || die "$server_user cannot write below $state, to which $link points: remove the link and try again"
     local name base
-    name=v1v2-services-$(printf %s "$root" | sha256sum | cut -c 1-12)
+    name=$(outside_name)
     for base in /var/lib /var/tmp /tmp; do
-        # -O: a folder that somebody else prepared in a shared /tmp is not ours to trust.
-        mkdir -m 0711 "$base/$name" 2>/dev/null || { [ -d "$base/$name" ] && [ ! -L "$base/$name" ] && [ -O "$base/$name" ]; } ||
-            continue
+        own_folder "$base/$name" || continue
         server_can_write "$base/$name" || continue
         state=$base/$name
         # What `.services/` already holds (the demo's files) moves along.
@@ -63,6 +72,22 @@ open_folder() {
 find_folder() {
     [ -d "$link" ] || return 1
     state=$(cd "$link" && pwd -P)
+}
+
+# What is thrown away anyway may be in memory, where there is plenty of it (a container's /dev/shm has 64 MB). MongoDB
+# waits for the disk at every collection and index that it makes, and nothing turns that off: where a disk takes 50 ms for
+# it, tests that take two minutes take more than an hour.
+memory=/dev/shm/$(outside_name)
+
+# Makes the folder in memory; fails where there is none. Benchmarks wait for the disk.
+open_memory() {
+    [ "${V1V2_SERVICES_DURABLE:-0}" != 1 ] || return 1
+    local free
+    free=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)
+    [ "${free:-0}" -ge $((4 << 20)) ] || return 1
+    free=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)
+    [ "${free:-0}" -ge $((8 << 20)) ] || return 1
+    own_folder "$memory" && server_can_write "$memory"
 }
 
 # One `up` or `down` at a time. The lock is on the checkout's own folder, so no file is needed that `down` would

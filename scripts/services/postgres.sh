@@ -53,7 +53,7 @@ postgres_locale() {
 
 start_postgres() {
     local name=$1 dir=$state/$1 port attempt locale
-    make_folder "$name"
+    make_folder "$dir"
     mapfile -t locale < <(postgres_locale "$name")
     password | server_file "$dir/superuser"
     as_server "$pg_bin/initdb" --pgdata="$dir/data" --username=postgres --auth=scram-sha-256 --pwfile="$dir/superuser" \

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What every server has in common: is it there, its files, its end. Part of scripts/services.sh.
-# shellcheck disable=SC2154 # `state` and `server_user` are set by services.sh
+# shellcheck disable=SC2154 # `state`, `memory` and `server_user` are set by services.sh and folder.sh
 
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -39,7 +39,7 @@ remove() {
             done
         done
     fi
-    rm -rf "${state:?}/$1" "$state/$1.port" 2>/dev/null ||
+    rm -rf "${state:?}/$1" "$state/$1.port" "${memory:?}/$1" 2>/dev/null ||
         die "cannot delete $state/$1, which belongs to another user: run \`scripts/services.sh clean\` as that user (or root)"
 }
 
@@ -62,8 +62,8 @@ mark_up() {
 }
 
 make_folder() {
-    mkdir -m 0700 "$state/$1"
-    if [ -n "$server_user" ]; then chown "$server_user:$(id -g "$server_user")" "$state/$1"; fi
+    mkdir -m 0700 "$1"
+    if [ -n "$server_user" ]; then chown "$server_user:$(id -g "$server_user")" "$1"; fi
 }
 
 # A file that the server's user alone may read, from standard input.

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Once, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{LazyLock, Once};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row, ValueRef};
@@ -240,5 +242,10 @@ pub(super) fn wait_for<T: Send + 'static>(work: impl Future<Output = T> + Send +
     });
     let (done, result) = mpsc::channel();
     RUNTIME.spawn(async move { done.send(work.await) });
-    result.recv().expect("the work panicked; its message is above")
+    // A server that never answers fails the test instead of the whole suite.
+    match result.recv_timeout(Duration::from_secs(300)) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("the server has not answered for five minutes"),
+        Err(RecvTimeoutError::Disconnected) => panic!("the work panicked; its message is above"),
+    }
 }

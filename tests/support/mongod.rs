@@ -165,7 +165,7 @@ impl Member {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for attempt in 0.. {
             let name = format!("{}{}_mongod_{number}_{attempt}", *PREFIX, std::process::id());
-            let folder = std::env::temp_dir().join(name);
+            let folder = parent().join(name);
             fs::create_dir(&folder).unwrap();
             // Free now; if somebody else takes it before the server does, there is another attempt.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -252,11 +252,16 @@ async fn ask(port: u16, command: Document) -> mongodb::error::Result<Document> {
     answer
 }
 
+/// Where the servers' folders are: in memory, if `scripts/services.sh` has found some; it says why.
+fn parent() -> PathBuf {
+    std::env::var_os("V1V2_TEST_MEMORY").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
 /// Ends the servers of test processes that are no more, once per process.
 fn remove_leftovers() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
-        for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        for entry in fs::read_dir(parent()).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some((process, _)) =
                 name.strip_prefix(PREFIX.as_str()).and_then(|rest| rest.split_once("_mongod_"))

@@ -44,15 +44,30 @@ impl MongoDatabase {
     /// A copy of this one, beside it: collections with their options, documents and indexes.
     pub fn copy(&self) -> Self {
         let copy = Self::new();
-        let (from, to) = (self.handle(), copy.handle());
+        copy.become_like(self);
+        copy
+    }
+
+    /// Makes this one a copy of another. What both have stays where it is: each collection and each index is a file, and a
+    /// server that makes and drops thousands of them is busy with little else.
+    pub fn become_like(&self, other: &Self) {
+        let (from, to) = (other.handle(), self.handle());
         let copying = wait_for(async move {
-            let list: Vec<Document> =
-                from.run_cursor_command(doc! { "listCollections": 1 }).await?.try_collect().await?;
+            let (wanted, mut there) = (list_collections(&from).await?, list_collections(&to).await?);
+            for (name, options) in &there {
+                if wanted.get(name) != Some(options) {
+                    to.collection::<Document>(name).drop().await?;
+                }
+            }
+            there.retain(|name, options| wanted.get(name) == Some(options));
             // Side by side: each step waits for the server's journal.
-            try_join_all(list.into_iter().map(|of| copy_collection(&from, &to, of))).await
+            let copies = wanted.iter().map(|(name, options)| {
+                let options = (!there.contains_key(name)).then_some(options);
+                copy_collection(&from, &to, name, options)
+            });
+            try_join_all(copies).await
         });
         copying.unwrap();
-        copy
     }
 
     /// The URL, for the program and for connections of the test's own.
@@ -156,22 +171,51 @@ impl MongoDatabase {
     }
 }
 
-/// Copies what `listCollections` has described.
-async fn copy_collection(from: &Handle, to: &Handle, of: Document) -> mongodb::error::Result<()> {
-    let name = of.get_str("name").unwrap();
-    let mut create = doc! { "create": name };
-    create.extend(of.get_document("options").cloned().unwrap_or_default());
-    to.run_command(create).await?;
-    let indexes = from.run_cursor_command(doc! { "listIndexes": name }).await?;
-    let mut indexes: Vec<Document> = indexes.try_collect().await?;
-    indexes.retain(|index| index.get_str("name").unwrap() != "_id_");
-    if !indexes.is_empty() {
-        to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await?;
+/// The options of each collection, by its name.
+async fn list_collections(of: &Handle) -> mongodb::error::Result<BTreeMap<String, Document>> {
+    let list: Vec<Document> =
+        of.run_cursor_command(doc! { "listCollections": 1 }).await?.try_collect().await?;
+    let named = |of: Document| {
+        (of.get_str("name").unwrap().to_owned(), of.get_document("options").cloned().unwrap_or_default())
+    };
+    Ok(list.into_iter().map(named).collect())
+}
+
+/// The indexes of a collection, but for the one that each has.
+async fn list_indexes(of: &Handle, collection: &str) -> mongodb::error::Result<Vec<Document>> {
+    let list = of.run_cursor_command(doc! { "listIndexes": collection }).await?;
+    let mut list: Vec<Document> = list.try_collect().await?;
+    list.retain(|index| index.get_str("name").unwrap() != "_id_");
+    Ok(list)
+}
+
+/// Makes a collection hold what another database's collection of that name holds; with options, it is made first.
+async fn copy_collection(
+    from: &Handle,
+    to: &Handle,
+    name: &str,
+    make: Option<&Document>,
+) -> mongodb::error::Result<()> {
+    let (mut wanted, target) = (list_indexes(from, name).await?, to.collection::<Document>(name));
+    if let Some(options) = make {
+        let mut create = doc! { "create": name };
+        create.extend(options.clone());
+        to.run_command(create).await?;
+    } else {
+        target.delete_many(doc! {}).await?;
+        let there = list_indexes(to, name).await?;
+        for index in there.iter().filter(|index| !wanted.contains(index)) {
+            target.drop_index(index.get_str("name").unwrap()).await?;
+        }
+        wanted.retain(|index| !there.contains(index));
+    }
+    if !wanted.is_empty() {
+        to.run_command(doc! { "createIndexes": name, "indexes": wanted }).await?;
     }
     let documents = from.collection::<Document>(name).find(doc! {}).await?;
     let documents: Vec<Document> = documents.try_collect().await?;
     if !documents.is_empty() {
-        to.collection::<Document>(name).insert_many(documents).await?;
+        target.insert_many(documents).await?;
     }
     Ok(())
 }

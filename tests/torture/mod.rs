@@ -17,6 +17,9 @@ use ::mongodb::bson::doc;
 use crate::support::{Database, Digest, MongoDatabase, Outcome, Project, prepared};
 use crate::{job, mongodb};
 
+/// How long a try may run the same command again and again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What the program is asked to do until it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
@@ -66,6 +69,8 @@ struct Bed {
     full: V2,
     /// What that run leaves, and what its rollback does.
     goals: [State; 2],
+    /// MongoDB's V2s of tries that ended well: the next ones begin with them.
+    spare: Mutex<Vec<MongoDatabase>>,
     /// The key of the passwords.
     key: Project,
     /// How long that run took.
@@ -98,7 +103,7 @@ impl Bed {
         let taken_back = full.copy();
         taken_back.project(&v1, taken_back.url(), &key).run(&["rollback", "--force"]).expect(0);
         let goals = [full.state(Command::Migrate), taken_back.state(Command::Rollback)];
-        Self { v1, empty, full, goals, key, took }
+        Self { v1, empty, full, goals, spare: Mutex::default(), key, took }
     }
 
     /// The same after V1 has changed: the run brings V2 up to date, and its rollback makes it what it was.
@@ -120,21 +125,32 @@ impl Bed {
 
     /// A V2 on which the command has something to do.
     fn begin(&self, command: Command) -> V2 {
-        match command {
-            Command::Migrate => self.empty.copy(),
-            Command::Rollback => self.full.copy(),
+        let original = match command {
+            Command::Migrate => &self.empty,
+            Command::Rollback => &self.full,
+        };
+        let spare = self.spare.lock().unwrap().pop();
+        match (original, spare) {
+            (V2::MongoDb(original), Some(spare)) => {
+                spare.become_like(original);
+                V2::MongoDb(spare)
+            }
+            _ => original.copy(),
         }
     }
 
-    /// Fails unless V2 is as it must be.
+    /// Ends a try, which fails unless V2 is as it must be.
     #[track_caller]
-    fn assert_reached(&self, command: Command, v2: &V2, what: &str) {
+    fn end(&self, command: Command, v2: V2, what: &str) {
         let [migrated, taken_back] = &self.goals;
         let goal = if command == Command::Migrate { migrated } else { taken_back };
         assert_eq!(&v2.state(command), goal, "{what}");
         // A rollback that only lost its answer is not run again to the end, so the dead one's mark stays for the next holder.
         let marks = u64::from(command == Command::Rollback);
         assert!(v2.owed() <= marks, "{what}: indexes that are not back, or locks");
+        if let V2::MongoDb(v2) = v2 {
+            self.spare.lock().unwrap().push(v2);
+        }
     }
 }
 
@@ -222,11 +238,7 @@ fn until_done(command: Command, project: &Project, arguments: &[&str], what: &st
         if is_done(command, &ended, what) {
             return;
         }
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "{what}: not done after a minute\n{}",
-            ended.stderr
-        );
+        assert!(began.elapsed() < PATIENCE, "{what}: not done after {PATIENCE:?}\n{}", ended.stderr);
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Bed, Command, Kind, is_done, side_by_side, until_done};
+use super::{Bed, Command, Kind, PATIENCE, is_done, side_by_side, until_done};
 use crate::support::proxy::Proxy;
 
 /// Where a point stands: which V2 has it, what reaches it, whose connections its step uses.
@@ -215,10 +215,12 @@ fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
         });
         let _over = Over(over);
         let full = if action == "cut" { format!("{action} {address}") } else { action.to_owned() };
+        let began = Instant::now();
         loop {
             let ended = project.run_with(arguments, "FAILPOINT", &format!("{name}@{visit}:{full}"));
             // The run that died before this one may still hold the lock.
-            if at != Again || !ended.stderr.contains("in use by another run") {
+            let waits = at == Again && ended.stderr.contains("in use by another run");
+            if !waits || began.elapsed() > PATIENCE {
                 break ended;
             }
         }
@@ -236,7 +238,7 @@ fn try_cell(bed: &Bed, Cell { name, at, visit, action }: Cell) {
     drop((v1_proxy, v2_proxy));
     // Also after a success: whatever is left to do, or was done twice, shows.
     until_done(command, &undisturbed, arguments, &what);
-    bed.assert_reached(command, &v2, &what);
+    bed.end(command, v2, &what);
 }
 
 #[test]
