@@ -38,6 +38,7 @@ use crate::password::HashPool;
 use crate::plan::{Entity, Plan};
 use crate::settings::{PasswordMode, Settings};
 use crate::source::Snapshot;
+use crate::target::definition::Applied;
 use crate::target::{
     Comparer, Control, NewEntity, RunLock, RunRecord, State, Target, Trial, Writer, release,
 };
@@ -316,7 +317,7 @@ async fn carry(
             failpoint::reach("run.begun")?;
             control.keep_entities(&new_entities, run.number).await?;
             for of in plan.entities.iter().filter(|of| new_entities.iter().any(|new| new.name == *of.name)) {
-                keep_definition(&mut *control, of).await?;
+                keep_definition(&mut *control, run.number, of).await?;
             }
             prepare::forget_old_claims(&mut *control, plan).await?;
             failpoint::reach("run.entities")?;
@@ -384,7 +385,7 @@ async fn carry(
         for &entity in &job.selected {
             let of = &plan.entities[entity];
             if shared.edited_definitions[entity] && !job.options.filters.contains_key(&*of.name) {
-                keep_definition(&mut *control, of).await?;
+                keep_definition(&mut *control, lock.run().number, of).await?;
             }
         }
         let restored = target.restore(&|name| job.observer.step(&format!("bringing back {name}"))).await?;
@@ -399,9 +400,9 @@ async fn carry(
 }
 
 /// Remembers by which definition the entity's rows are in V2.
-async fn keep_definition(control: &mut dyn Control, of: &Entity) -> Result<()> {
-    let parts = serde_json::to_string(&of.parts()).unwrap_or_default();
-    control.keep_definition(&of.name, &of.definition_hash, &parts).await
+async fn keep_definition(control: &mut dyn Control, run: i32, of: &Entity) -> Result<()> {
+    let now = Applied { hash: of.definition_hash.clone(), parts: serde_json::to_string(&of.parts()).ok() };
+    control.keep_definition(run, &of.name, &now).await
 }
 
 /// The error for a bug in the engine's own bookkeeping: better a failed run than a wrong ledger.

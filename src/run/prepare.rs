@@ -11,7 +11,7 @@ use crate::password::{self, HashPool};
 use crate::plan::{Accounts, Entity, Fill, KeyKind, Plan, Scope};
 use crate::settings::{PasswordMode, Settings, did_you_mean};
 use crate::source::Snapshot;
-use crate::target::{CLAIMS_FACT, Control, NewEntity, definition_fact};
+use crate::target::{CLAIMS_FACT, Control, NewEntity, definition};
 
 /// V2's facts about generated passwords.
 const PASSWORD_KEY: &str = "password_key";
@@ -54,9 +54,15 @@ pub async fn entities(control: &mut dyn Control, snapshot: &mut Snapshot, plan: 
     for (index, entity) in plan.entities.iter().enumerate() {
         let key_prefix = match control.entity(&entity.name).await? {
             Some(known) => {
-                edited[index] = known.definition_hash.is_some_and(|hash| hash != entity.definition_hash);
-                if edited[index] {
-                    let before = control.fact(&definition_fact(&entity.name)).await?.unwrap_or_default();
+                let hash = known.definition_hash.unwrap_or_else(|| entity.definition_hash.clone());
+                edited[index] = hash != entity.definition_hash;
+                if hash == definition::SEVERAL {
+                    tracing::warn!(
+                        "a rollback has left rows of {} by more than one definition: all of them are treated as changed",
+                        entity.name
+                    );
+                } else if edited[index] {
+                    let before = control.fact(&definition::fact(&entity.name)).await?.unwrap_or_default();
                     tracing::warn!(
                         "the definition of {} was edited since its rows were migrated ({}): all of them are treated as changed",
                         entity.name,

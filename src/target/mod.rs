@@ -5,6 +5,7 @@
 //! lines become visible together or not at all**, whatever happens in between. Everything else (resume, running again,
 //! a second machine that takes over) is built on it.
 
+pub mod definition;
 pub mod mongodb;
 pub mod postgres;
 mod record;
@@ -25,6 +26,7 @@ pub use record::{
 };
 pub use replicas::{Look, Replica, Replicas};
 
+use self::definition::Applied;
 use crate::census::ExistingAccount;
 use crate::connect::{self, Scheme, Side};
 use crate::definition::Definitions;
@@ -109,11 +111,6 @@ pub trait Target: Send + Sync {
 /// The fact that tells by which rules the claims in the ledger were made.
 pub const CLAIMS_FACT: &str = "claims";
 
-/// The fact that tells of which parts an entity's definition consisted when its rows came into V2.
-pub fn definition_fact(entity: &str) -> String {
-    format!("definition of {entity}")
-}
-
 /// Is told names of what is being made.
 pub type Told<'t> = dyn Fn(&str) + Send + Sync + 't;
 
@@ -156,8 +153,8 @@ pub trait Control: Send {
     /// One entity's ledger lines in key order.
     async fn ledger<'c>(&'c mut self, entity: &str, kind: KeyKind) -> Result<LedgerLines<'c>>;
 
-    /// Remembers by which definition an entity's rows are in V2 now. `parts` is kept as the fact [`definition_fact`].
-    async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()>;
+    /// Remembers by which definition an entity's rows are in V2 now, after this run, and by which they were before it.
+    async fn keep_definition(&mut self, run: i32, entity: &str, now: &Applied) -> Result<()>;
 
     /// Forgets what the ledger remembers of rows' claims, because they are made by other rules from now on: these, which
     /// are kept as the fact [`CLAIMS_FACT`].

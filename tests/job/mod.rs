@@ -2,6 +2,7 @@
 
 mod carry;
 mod contact;
+mod definition;
 mod interrupted;
 mod narrow;
 mod once;

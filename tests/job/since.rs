@@ -307,27 +307,6 @@ fn nothing_comes_back_of_a_run_that_was_taken_back_before_the_one_that_tried_its
 }
 
 #[test]
-fn an_edited_definition_is_an_edit_of_all_its_rows() {
-    let job = Job::new(200, &[]);
-    job.migrate(&[], 0);
-    job.project.redefine("parents", |definition| {
-        assert!(definition.contains("p.occupation"));
-        definition.replace("p.occupation", "upper(p.occupation) as occupation")
-    });
-    let mine = job.project.path().join("mine");
-    let told = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
-    assert!(told.stderr.contains("the definition of parents was edited"), "{}", told.stderr);
-    assert!(told.stderr.contains("(changed: the query): all of them"), "{}", told.stderr);
-    assert_eq!(job.v2.one("select count(*) from \"Parent\" where occupation <> upper(occupation)"), "0");
-    let again = job.run(&["migrate", "--force", "--migrators", mine.to_str().unwrap()]).expect(0);
-    assert!(
-        !again.stderr.contains("was edited") && !again.stdout.contains("have changed"),
-        "{}",
-        again.stdout
-    );
-}
-
-#[test]
 fn fields_of_v2_that_are_not_what_v1_says_are_found_with_their_keys() {
     let job = Job::new(300, &["--orphans"]);
     job.migrate(&["--passwords", "generate", "--batch-size", "20"], 3);

@@ -4,6 +4,7 @@ mod ahead;
 mod carry;
 mod circles;
 mod compare;
+mod definition;
 mod failover;
 mod hierarchy;
 mod ids;

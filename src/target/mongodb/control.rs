@@ -9,16 +9,17 @@ use mongodb::Database;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::session::{ENTITIES, LEDGER, META, Shared, at, count_at, id_text, raw, text_at};
-use super::{accounts, bulk, conflicts, counts, ledger, overview, structure};
+use super::session::{ENTITIES, LEDGER, META, REPLACED, Shared, at, count_at, id_text, raw, text_at};
+use super::{accounts, bulk, conflicts, counts, definition, ledger, overview, structure};
 use crate::census::ExistingAccount;
 use crate::census::evenly::Evenly;
 use crate::error::{Error, Result};
 use crate::ledger::{Known, Outcome};
 use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
+use crate::target::definition::Applied;
 use crate::target::{
     CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
-    NewEntity, Overview, definition_fact,
+    NewEntity, Overview,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -131,17 +132,9 @@ impl Control for Session {
             .boxed())
     }
 
-    async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()> {
-        self.collection(META)
-            .update_one(doc! { "_id": definition_fact(entity) }, doc! { "$set": { "value": parts } })
-            .upsert(true)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        self.collection(ENTITIES)
-            .update_one(doc! { "_id": entity }, doc! { "$set": { "definitionHash": definition_hash } })
-            .await
-            .map(drop)
-            .map_err(|error| self.failed(&error))
+    async fn keep_definition(&mut self, run: i32, entity: &str, now: &Applied) -> Result<()> {
+        let kept = definition::keep(&self.database, run, entity, now).await;
+        kept.map_err(|error| self.failed(&error))
     }
 
     async fn forget_claims(&mut self, rules: &str) -> Result<()> {
@@ -149,6 +142,12 @@ impl Control for Session {
         let forgotten =
             ledger.update_many(doc! { "claims": { "$exists": true } }, doc! { "$unset": { "claims": "" } });
         forgotten.await.map_err(|error| self.failed(&error))?;
+        // Also of lines that a rollback would bring back.
+        let kept = doc! { "collection": LEDGER, "document.claims": { "$exists": true } };
+        self.collection(REPLACED)
+            .update_many(kept, doc! { "$unset": { "document.claims": "" } })
+            .await
+            .map_err(|error| self.failed(&error))?;
         // Last: until then they are of the old rules, which the fact says.
         self.collection(META)
             .update_one(doc! { "_id": CLAIMS_FACT }, doc! { "$set": { "value": rules } })

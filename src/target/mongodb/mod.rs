@@ -13,6 +13,7 @@ mod conflicts;
 mod control;
 mod counts;
 mod date;
+mod definition;
 mod digest;
 pub mod document;
 mod hierarchy;

@@ -31,7 +31,7 @@ use super::shape::{Shape, shapes};
 use super::step::{Step, Steps};
 use super::stored::{By, by};
 use super::transaction::{Failure, Transaction};
-use super::{replaced, restore, structure};
+use super::{definition, replaced, restore, structure};
 use crate::connect::MongoDb;
 use crate::error::Result;
 use crate::failpoint;
@@ -54,6 +54,7 @@ pub async fn rollback(
     let mut result = RolledBack::of(run);
     let again = "run the same rollback again: it goes on where this one stopped";
     let mut steps = Steps::of(shared, connection, own, again).await?;
+    steps.take(&Begin(run)).await?;
     // What was removed comes first: changed documents may have referred to it.
     for how in [How::Removed, How::Changed] {
         restore::restore(&mut steps, shared, plan, (run.number, how), &mut result, advance).await?;
@@ -92,6 +93,20 @@ pub async fn rollback(
     Ok(result)
 }
 
+/// Before anything is taken back.
+struct Begin(RunName);
+
+#[async_trait]
+impl Step for Begin {
+    type Done = ();
+
+    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+        let begun =
+            definition::begin_rollback(transaction.database, transaction.session, self.0.number).await;
+        begun.map_err(|error| transaction.failed(&error))
+    }
+}
+
 /// What remains to be done once the run's last line is gone; nothing before.
 struct Finish(RunName);
 
@@ -124,6 +139,7 @@ async fn finish_within(database: &Database, session: &mut ClientSession, run: i3
     conflicts.delete_many(doc! { "run": run }).session(&mut *session).await?;
     let kept = database.collection::<Document>(REPLACED);
     kept.delete_many(replaced::rejected_by(run)).session(&mut *session).await?;
+    definition::end_rollback(database, session, run).await?;
     database
         .collection::<Document>(RUNS)
         .update_one(doc! { "no": run }, doc! { "$set": { "state": "rolled_back" } })

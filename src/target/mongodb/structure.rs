@@ -54,7 +54,7 @@ pub async fn keep(shared: &Shared, database: &Database, entities: &[&Entity], an
 
 /// Forgets the collections of entities that have no ledger line left, and more with the last line of all.
 pub async fn forget(database: &Database, session: &mut ClientSession) -> mongodb::error::Result<()> {
-    let kept = doc! { "_id": { "$regex": "^(structure of |definition of |claims$)" } };
+    let kept = doc! { "_id": { "$regex": "^(structure of |definitions? of |claims$)" } };
     let mut cursor = database.collection::<Document>(META).find(kept).session(&mut *session).await?;
     let kept: Vec<Document> = cursor.stream(&mut *session).try_collect().await?;
     for of in kept {

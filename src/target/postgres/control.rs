@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::require_control_schema;
-use super::{accounts, bulk, counts, overview, structure, table};
+use super::{accounts, bulk, counts, definition, overview, structure, table};
 use crate::census::evenly::Evenly;
 use crate::census::{Claims, ExistingAccount};
 use crate::connect::{self, Side, answered};
@@ -21,9 +21,10 @@ use crate::plan::{Accounts, Entity, KeyKind, Lookup, Plan};
 use crate::row::{Rows, unescape};
 use crate::settings::Settings;
 use crate::source::quoted;
+use crate::target::definition::Applied;
 use crate::target::{
     CLAIMS_FACT, Control, EachAccount, EachJoined, EachKey, FreshAccount, KnownEntity, LedgerLines, Login,
-    NewEntity, Overview, REFUSED, definition_fact,
+    NewEntity, Overview, REFUSED,
 };
 use crate::validate::{Check, EntityCounts};
 
@@ -142,23 +143,17 @@ impl Control for Session {
         Ok(lines.boxed())
     }
 
-    async fn keep_definition(&mut self, entity: &str, definition_hash: &str, parts: &str) -> Result<()> {
-        let sql = "with kept as (insert into v1v2.meta (key, value) values ($3, $4) \
-                     on conflict (key) do update set value = excluded.value) \
-                   update v1v2.entities set definition_hash = $2 where entity = $1";
-        sqlx::query(sql)
-            .bind(entity)
-            .bind(definition_hash)
-            .bind(definition_fact(entity))
-            .bind(parts)
-            .execute(&mut self.connection)
-            .await
-            .map(drop)
-            .map_err(|error| self.failed(&error))
+    async fn keep_definition(&mut self, run: i32, entity: &str, now: &Applied) -> Result<()> {
+        let kept = definition::keep(&mut self.connection, run, entity, now).await;
+        kept.map_err(|error| self.failed(&error))
     }
 
     async fn forget_claims(&mut self, rules: &str) -> Result<()> {
-        let sql = "with forgotten as (update v1v2.ledger set claims = null where claims is not null) \
+        // Also of lines that a rollback would bring back.
+        let sql = "with forgotten as (update v1v2.ledger set claims = null where claims is not null), \
+                     kept as (update v1v2.replaced \
+                       set record = jsonb_populate_record(record::v1v2.ledger, '{\"claims\": null}')::text \
+                       where table_name = '\"v1v2\".\"ledger\"' and record is not null) \
                    insert into v1v2.meta (key, value) values ($1, $2) \
                    on conflict (key) do update set value = excluded.value";
         sqlx::query(sql)

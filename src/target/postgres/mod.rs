@@ -6,6 +6,7 @@ mod careful;
 mod compare;
 mod control;
 mod counts;
+mod definition;
 mod ending;
 mod lag;
 mod link;

@@ -14,7 +14,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::replace::{self, UNTOUCHED, XIDS};
-use super::{structure, table};
+use super::{definition, structure, table};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
@@ -34,6 +34,7 @@ pub async fn rollback(
 ) -> Result<RolledBack> {
     let mut result = RolledBack::of(run);
     let failed = |error: sqlx::Error| Error::database(place, &error);
+    definition::begin_rollback(connection, run.number).await.map_err(failed)?;
     replace::restore(connection, plan, run.number, place, &mut result, advance).await?;
     for entity in plan.entities.iter().rev() {
         loop {
@@ -101,6 +102,7 @@ pub(super) async fn finish(connection: &mut PgConnection, run: i32) -> sqlx::Res
     failpoint::reach("postgres.rollback.marked")?;
     if marked.rows_affected() > 0 {
         replace::end(connection, run).await?;
+        definition::end_rollback(connection, run).await?;
     }
     // What decides about future ids is forgotten with the last line, so that V2 is as it was.
     sqlx::query("delete from v1v2.entities where not exists (select from v1v2.ledger)")

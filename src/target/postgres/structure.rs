@@ -79,7 +79,7 @@ pub async fn keep(
 pub async fn forget(connection: &mut PgConnection) -> sqlx::Result<()> {
     let sql = "delete from v1v2.meta m where (key like 'structure of %' and not exists \
                  (select from v1v2.ledger where entity = substr(m.key, length('structure of ') + 1))) \
-               or ((key like 'definition of %' or key = 'claims') and not exists (select from v1v2.ledger))";
+               or ((key like 'definition of %' or key like 'definitions of %' or key = 'claims') and not exists (select from v1v2.ledger))";
     sqlx::query(sql).execute(connection).await.map(drop)
 }
 
