@@ -30,6 +30,8 @@ mod sample;
 #[cfg(test)]
 mod setup;
 #[cfg(test)]
+mod source_files;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod support_works;

@@ -10,6 +10,7 @@ use crate::plan::{Plan, TableName};
 use crate::preflight::{self, Finding, Level, Needs};
 use crate::report::Event;
 use crate::source::despite_locks;
+use crate::source::files::{self, Load};
 use crate::target::{self, Target};
 
 pub(super) async fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
@@ -68,5 +69,7 @@ pub(super) async fn compile(context: &Context, target: &dyn Target) -> Result<Pl
     let settings = &context.settings;
     let definitions = Definitions::load(settings.migrators_dir.as_deref())?;
     let mut v1 = connect::postgres(Side::V1, settings).await?;
+    let place = connect::place(Side::V1, settings)?.to_string();
+    files::load(&mut v1, &place, &definitions.tables_from_files(), Load::Columns).await?;
     despite_locks(settings, &mut v1, async |v1| target.plan(&definitions, v1).await).await
 }

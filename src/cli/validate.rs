@@ -83,7 +83,7 @@ pub(super) async fn validate(
     if with_v1 {
         let source = connect::place(Side::V1, settings)?.to_string();
         let v1 = connect::postgres(Side::V1, settings).await?;
-        snapshot = Some(Snapshot::take(v1, source, settings.patience()).await?);
+        snapshot = Some(Snapshot::take(v1, source, settings.patience(), plan).await?);
     }
     let mut v2 = target.control().await?;
     let report = validate::compare_counts(plan, snapshot.as_mut(), &mut *v2, only).await?;

@@ -23,6 +23,15 @@ pub(super) const ENTITY: Keys = &[
 pub(super) const SOURCE: Keys = &[
     ("key", "the column that tells rows apart: unique, not null; rows are read in its order"),
     ("query", "one select of V1, without order by and parameters"),
+    ("file", "a CSV or JSON file that the query reads as a table"),
+];
+
+pub(super) const FILE: Keys = &[
+    ("table", "the name by which queries read the file"),
+    ("path", "the file (.csv, .tsv, .json, .ndjson), from the folder of this definition"),
+    ("columns", "types of columns that are not text"),
+    ("delimiter", "what stands between cells, where it is no comma (.csv) or tab (.tsv)"),
+    ("encoding", "Postgres's name of the encoding, where it is not UTF8"),
 ];
 
 pub(super) const ACCOUNT: Keys = &[

@@ -43,7 +43,7 @@ impl Definitions {
         }
         files.extend(own);
         files.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(Self::read(files))
+        Ok(Self::read(files, dir.unwrap_or(Path::new(""))))
     }
 
     /// Reads definitions from memory: file names and texts. For tests and for programs that make their own.
@@ -51,12 +51,12 @@ impl Definitions {
         let file = |(name, text): &(&str, &str)| {
             ((*name).to_owned(), SourceFile { label: (*name).to_owned(), text: (*text).to_owned() })
         };
-        let mut definitions = Self::read(files.iter().map(file).collect());
+        let mut definitions = Self::read(files.iter().map(file).collect(), Path::new(""));
         definitions.color = false;
         definitions
     }
 
-    fn read(named: Vec<(String, SourceFile)>) -> Self {
+    fn read(named: Vec<(String, SourceFile)>, folder: &Path) -> Self {
         // Problems are printed on stderr; see https://no-color.org.
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let mut definitions = Self {
@@ -67,7 +67,8 @@ impl Definitions {
             color: !no_color && std::io::stderr().is_terminal(),
         };
         for (index, (name, file)) in named.into_iter().enumerate() {
-            let mut reader = Reader { file: index, text: &file.text, problems: &mut definitions.problems };
+            let problems = &mut definitions.problems;
+            let mut reader = Reader { file: index, folder, text: &file.text, problems };
             match reader.file(name == ACCOUNTS) {
                 Content::Entity(entity) => definitions.entities.push(*entity),
                 Content::Accounts(accounts) => definitions.accounts = Some(*accounts),
@@ -76,6 +77,7 @@ impl Definitions {
             definitions.files.push(file);
         }
         definitions.drop_second_names();
+        definitions.refuse_second_tables();
         if let Some(accounts) = &definitions.accounts {
             let place = |entity: &super::EntityDefinition| {
                 accounts.order.iter().position(|name| *name == entity.name.value).unwrap_or(usize::MAX)

@@ -5,6 +5,7 @@
 //! understood goes on to [`crate::plan::compile`], which adds what only the databases can tell. So one invocation
 //! reports everything. `docs/definitions.md` explains the format to users.
 
+mod file;
 mod fill;
 mod keys;
 mod load;
@@ -16,6 +17,7 @@ mod writes;
 use problem::{At, Problem};
 
 use crate::plan::{AccountField, AddressPart, Ids, Missing, NamePart, Policies};
+use crate::source::files::FileTable;
 
 /// All definitions of an invocation, and the mistakes found while reading them.
 #[derive(Debug, Clone)]
@@ -100,6 +102,8 @@ pub struct SourceDefinition {
     pub query: Placed<String>,
     /// Name of the key column.
     pub key: Placed<String>,
+    /// The `[[source.file]]` parts; the place is that of the table's name.
+    pub files: Vec<Placed<FileTable>>,
 }
 
 /// The `[account]` part of an entity: names of source columns.
@@ -326,6 +330,18 @@ impl Definitions {
             std::mem::swap(&mut accounts.writes, &mut accounts.documents);
         }
         definitions
+    }
+
+    /// The files that become tables of V1's connection; the first one for each table.
+    pub fn tables_from_files(&self) -> Vec<FileTable> {
+        let sources = self.entities.iter().filter_map(|entity| entity.source.as_ref());
+        let mut tables: Vec<FileTable> = Vec::new();
+        for file in sources.flat_map(|source| &source.files) {
+            if !tables.iter().any(|table| table.table == file.value.table) {
+                tables.push(file.value.clone());
+            }
+        }
+        tables
     }
 
     /// All problems as text for a person; see [`problem::render`].

@@ -1,6 +1,7 @@
 //! One file: from the spanned TOML document to the definition, with a problem for whatever is not understood.
 
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,6 +31,8 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct Reader<'p> {
     pub(super) file: usize,
+    /// Paths in the file begin here.
+    pub(super) folder: &'p Path,
     pub(super) text: &'p str,
     pub(super) problems: &'p mut Vec<Problem>,
 }
@@ -196,7 +199,8 @@ impl Reader<'_> {
             query.at.end = query.at.start + trimmed.len();
         }
         query.value = trimmed;
-        Some(SourceDefinition { query, key })
+        let files = self.files(source);
+        Some(SourceDefinition { query, key, files })
     }
 
     fn account(&mut self, value: &Value<'_>) -> Option<AccountDefinition> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::keys::{self, Keys};
 use super::{FILLS, LATER, NULL, can_be_null};
 use crate::plan::{AccountField, AddressPart, Ids, Missing, NamePart, Policy};
+use crate::source::files::ENCODINGS;
 
 /// The schema of both kinds of files: a definition of an entity, and `accounts.toml`.
 pub fn schema() -> Value {
@@ -83,7 +84,14 @@ fn entity_key(key: &str) -> Value {
         "after" => list(text()),
         "ids" => names(Ids::NAMES),
         "disabled" => json!({ "type": "boolean" }),
-        "source" => object(keys::SOURCE, &["key", "query"], |_| text()),
+        "source" => object(keys::SOURCE, &["key", "query"], |key| match key {
+            "file" => list(object(keys::FILE, &["table", "path"], |key| match key {
+                "columns" => json!({ "type": "object", "additionalProperties": text() }),
+                "encoding" => json!({ "enum": ENCODINGS }),
+                _ => text(),
+            })),
+            _ => text(),
+        }),
         "account" => {
             let mut account = object(keys::ACCOUNT, &["type", "role"], |key| match key {
                 "type" | "role" => text(),

@@ -101,7 +101,8 @@ fn judge(inputs: &Inputs<'_>) -> Result<Plan, Vec<Problem>> {
     checker.foreign_order();
     checker.grants();
     if checker.problems.is_empty() {
-        return Ok(Plan { accounts, entities, lookups: checker.lookups, notes: checker.notes });
+        let files = definitions.tables_from_files();
+        return Ok(Plan { accounts, entities, lookups: checker.lookups, files, notes: checker.notes });
     }
     Err(checker.problems)
 }

@@ -25,6 +25,8 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::source::files::FileTable;
+
 pub use crate::catalog::BsonKind;
 pub use account_field::AccountField;
 pub use check::{Inputs, check};
@@ -43,6 +45,8 @@ pub struct Plan {
     pub entities: Vec<Entity>,
     /// Reference data that definitions look up; [`Fill::Lookup`] holds an index into it.
     pub lookups: Vec<Lookup>,
+    /// Files that its queries read as tables of V1's connection.
+    pub files: Vec<FileTable>,
     /// What is worth knowing but stops nothing: triggers on tables that are written, keys that nothing proves unique.
     pub notes: Vec<String>,
 }

@@ -56,6 +56,9 @@ impl Snapshot {
         columns: Option<&[&str]>,
         filter: Option<&str>,
     ) -> Option<Ahead> {
+        if self.alone {
+            return None;
+        }
         let exported = sqlx::query_scalar("select pg_export_snapshot()").fetch_one(&mut self.connection);
         let snapshot: String = match answered(self.patience, exported).await {
             Ok(snapshot) => snapshot,

@@ -6,6 +6,7 @@
 //! read-only role suffices.
 
 mod ahead;
+pub mod files;
 pub mod filter;
 mod locks;
 
@@ -15,6 +16,7 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
 pub use self::ahead::Ahead;
+use self::files::Load;
 pub use self::locks::despite_locks;
 pub use crate::catalog::quote as quoted;
 use crate::connect::{self, Side, answered};
@@ -32,14 +34,22 @@ pub struct Snapshot {
     connection: PgConnection,
     place: String,
     patience: Duration,
+    /// Other connections would not see the tables that files have become.
+    alone: bool,
 }
 
 impl Snapshot {
     /// Takes the snapshot. `place` names V1 in errors. Once a source has begun to send rows, it may not be silent for
     /// longer than `patience`; until then it may be sorting.
-    pub async fn take(mut connection: PgConnection, place: String, patience: Duration) -> Result<Self> {
+    pub async fn take(
+        mut connection: PgConnection,
+        place: String,
+        patience: Duration,
+        plan: &Plan,
+    ) -> Result<Self> {
+        files::load(&mut connection, &place, &plan.files, Load::Rows).await?;
         begin(&mut connection, &[], &place, patience).await?;
-        Ok(Self { connection, place, patience })
+        Ok(Self { connection, place, patience, alone: !plan.files.is_empty() })
     }
 
     /// As [`Snapshot::take`], when nobody can empty or rewrite a table of the plan any more until the snapshot is closed.
@@ -50,13 +60,14 @@ impl Snapshot {
     ) -> Result<Self> {
         let place = connect::place(Side::V1, settings)?.to_string();
         let patience = settings.patience();
+        files::load(&mut connection, &place, &plan.files, Load::Rows).await?;
         let tables =
             despite_locks(settings, &mut connection, async |v1| locks::tables(v1, plan, &place).await);
         let tables = tables.await?;
         let begun =
             despite_locks(settings, &mut connection, async |v1| begin(v1, &tables, &place, patience).await);
         begun.await?;
-        Ok(Self { connection, place, patience })
+        Ok(Self { connection, place, patience, alone: !plan.files.is_empty() })
     }
 
     /// What identifies V1: the cluster's system identifier (where the role may read it) and the database's name.

@@ -64,6 +64,7 @@ fn records(
     };
     let lookups = vec![Lookup { table: name("kinds"), by: "code".to_owned(), id: "_id".to_owned() }];
     let plan = Plan {
+        files: Vec::new(),
         accounts: None,
         entities: vec![entity("others", Vec::new()), entity("things", vec![write])],
         lookups,
