@@ -1,7 +1,8 @@
 //! Moves an application's people and records from its old database (V1, Postgres) to its new one (V2).
 //!
 //! Start with `ARCHITECTURE.md`: it explains the five promises that hold the design together. The program is
-//! [`cli::main`]; a program of your own with a migrator in Rust is `v1v2::cli::with(MyMigrator).main()`.
+//! [`cli::main`]; a program of your own with a migrator in Rust is `v1v2::cli::with("entity", MyMigrator).main()`: see
+//! `examples/own_migrator.rs`.
 
 pub mod backup;
 pub mod catalog;

@@ -118,6 +118,25 @@ impl<'a> Row<'a> {
         (0..self.ends.len()).find(|&column| !self.is_text(column))
     }
 
+    /// The same row with other values in some columns; what converts it sees those. The only row of the result.
+    #[must_use]
+    pub fn with(&self, changes: &[(usize, Option<&str>)]) -> Rows {
+        let mut line = Vec::with_capacity(self.line().len() + 64);
+        for column in 0..self.ends.len() {
+            if column > 0 {
+                line.push(b'\t');
+            }
+            match changes.iter().find(|(changed, _)| *changed == column) {
+                Some((_, Some(text))) => escape_into(&mut line, text),
+                Some((_, None)) => line.extend_from_slice(NULL),
+                None => line.extend_from_slice(self.raw(column).unwrap_or(NULL)),
+            }
+        }
+        let mut rows = Rows::new(self.ends.len());
+        rows.push(&line);
+        rows
+    }
+
     /// The elements of an array column; none for null.
     pub fn elements(&self, column: usize) -> Vec<Option<String>> {
         self.text(column).map(|text| elements(&text)).unwrap_or_default()

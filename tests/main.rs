@@ -24,6 +24,8 @@ mod layout;
 #[cfg(test)]
 mod mongodb;
 #[cfg(test)]
+mod own_migrator;
+#[cfg(test)]
 mod safe;
 #[cfg(test)]
 mod sample;

@@ -71,5 +71,7 @@ pub(super) async fn compile(context: &Context, target: &dyn Target) -> Result<Pl
     let mut v1 = connect::postgres(Side::V1, settings).await?;
     let place = connect::place(Side::V1, settings)?.to_string();
     files::load(&mut v1, &place, &definitions.tables_from_files(), Load::Columns).await?;
-    despite_locks(settings, &mut v1, async |v1| target.plan(&definitions, v1).await).await
+    let mut plan = despite_locks(settings, &mut v1, async |v1| target.plan(&definitions, v1).await).await?;
+    context.migrators.join(&mut plan)?;
+    Ok(plan)
 }

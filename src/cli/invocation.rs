@@ -8,6 +8,7 @@ use super::BackupCommand;
 use super::arguments::{Arguments, Command, Global};
 use super::interrupt::Interrupt;
 use crate::error::Result;
+use crate::migrator::Migrators;
 use crate::report::{Events, LogFile, Output, Progress, ProgressMode, init_logging, wants_color};
 use crate::settings::{Settings, Sources};
 
@@ -33,6 +34,8 @@ pub struct Context {
     pub progress: Progress,
     /// Ctrl-C.
     pub interrupt: Interrupt,
+    /// The migrators in Rust that the program brings.
+    pub migrators: Migrators,
     /// The command line, quoted for a shell: what to run again. The only secrets that can be flags, the URLs of a copy, are
     /// left out.
     pub command_line: String,
@@ -103,7 +106,7 @@ impl Invocation {
     }
 
     /// Opens output, progress and log.
-    pub fn context(&self, interrupt: Interrupt) -> Context {
+    pub fn context(&self, interrupt: Interrupt, migrators: Migrators) -> Context {
         let settings = Arc::new(self.settings.clone());
         let output = Arc::new(Output::stdout(settings.json));
         let events = Events::new(settings.json.then(|| Arc::clone(&output)));
@@ -124,7 +127,7 @@ impl Invocation {
         if let Some(error) = problem {
             tracing::warn!("no log is written to {}: {error}; the run goes on", settings.log_file.display());
         }
-        Context { settings, output, events, progress, interrupt, command_line: command_line() }
+        Context { settings, output, events, progress, interrupt, migrators, command_line: command_line() }
     }
 }
 

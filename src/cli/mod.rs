@@ -24,6 +24,7 @@ mod validate;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
@@ -38,12 +39,50 @@ pub use interrupt::{Finishing, Interrupt};
 pub use invocation::{Context, Invocation, Outcome};
 
 use crate::error::{Error, Result};
+use crate::migrator::{Definition, Migrator, Migrators};
 use crate::report::{Event, print_error};
 use crate::settings::Color;
 use interrupt::Signal;
 
-/// Runs the program.
+/// The program, with migrators in Rust that it brings.
+#[derive(Debug, Default)]
+pub struct Program {
+    migrators: Migrators,
+}
+
+/// The program with a migrator of one's own for an entity: `with("teachers", Teachers).main()`, where `Teachers` makes the
+/// migrator of the one that runs the entity's definition. `examples/own_migrator.rs` is such a program.
+pub fn with<M: Migrator + 'static>(
+    entity: &str,
+    make: impl Fn(Definition) -> M + Send + Sync + 'static,
+) -> Program {
+    Program::default().with(entity, make)
+}
+
+/// Runs the program as it is.
 pub fn main() -> ExitCode {
+    Program::default().main()
+}
+
+impl Program {
+    /// One more migrator, for another entity.
+    #[must_use]
+    pub fn with<M: Migrator + 'static>(
+        mut self,
+        entity: &str,
+        make: impl Fn(Definition) -> M + Send + Sync + 'static,
+    ) -> Self {
+        self.migrators.add(entity, Arc::new(move |definition| Box::new(make(definition))));
+        self
+    }
+
+    /// Runs the program.
+    pub fn main(self) -> ExitCode {
+        run(self.migrators)
+    }
+}
+
+fn run(migrators: Migrators) -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -60,7 +99,7 @@ pub fn main() -> ExitCode {
         _ => Color::Auto,
     };
     match Invocation::resolve(arguments) {
-        Ok(invocation) => ExitCode::from(invoke(invocation)),
+        Ok(invocation) => ExitCode::from(invoke(invocation, migrators)),
         Err(error) => {
             print_error(&error, color);
             ExitCode::from(error.exit_code())
@@ -69,12 +108,12 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs an invocation and tells its end.
-fn invoke(invocation: Invocation) -> u8 {
+fn invoke(invocation: Invocation, migrators: Migrators) -> u8 {
     let started = Instant::now();
     let color = invocation.settings.color;
     let name = invocation.name();
     let (signal, interrupt) = interrupt::pair();
-    let context = invocation.context(interrupt);
+    let context = invocation.context(interrupt, migrators);
     let events = context.events.clone();
     let progress = context.progress.clone();
     let version = env!("CARGO_PKG_VERSION").to_owned();

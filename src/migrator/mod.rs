@@ -5,6 +5,7 @@
 //! run itself, in a retry and in `validate`. A checked definition is a migrator ([`Definition`]); Rust code can be one.
 
 mod convert;
+mod custom;
 mod person;
 mod phones;
 mod references;
@@ -13,6 +14,7 @@ mod split;
 use std::sync::Arc;
 
 pub use convert::Definition;
+pub use custom::{Custom, Make, Migrators};
 pub use person::{Account, Person};
 pub use phones::{KnownPhone, PackedPhone, Phones};
 pub use references::{Lookups, MigratedKeys, References};
@@ -29,6 +31,12 @@ pub const MISSING_REFERENCE: &str = "missing-reference";
 pub trait Migrator: Send + Sync {
     /// The entity in the plan that this migrator converts.
     fn entity(&self) -> usize;
+
+    /// Another one than before says that this migrator converts rows in another way, so that those which are in V2 already
+    /// count as changed. For migrators in Rust: an edited definition is noticed by itself.
+    fn version(&self) -> u32 {
+        0
+    }
 
     /// Converts one row. Records go to `records`, in the shape of the entity's writes; after a reject the engine
     /// takes back what was added for this row.
@@ -73,6 +81,11 @@ impl Context<'_> {
     /// The name of the row's entity.
     pub fn entity_name(&self) -> &str {
         &self.plan.entities[self.entity].name
+    }
+
+    /// The index of a column of the entity's query.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.plan.entities[self.entity].source.columns.iter().position(|column| column.name == name)
     }
 
     /// The V2 id of a row of an entity of the plan.

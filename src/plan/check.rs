@@ -228,6 +228,7 @@ impl<'a> Checker<'a> {
             account,
             writes,
             definition_hash: self.hash(definition),
+            custom: None,
         };
         match self.inputs.v2 {
             V2::Postgres(catalog) => {

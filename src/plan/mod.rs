@@ -25,6 +25,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::migrator::Custom;
 use crate::source::files::FileTable;
 
 pub use crate::catalog::BsonKind;
@@ -109,6 +110,8 @@ pub struct Entity {
     pub writes: Vec<Write>,
     /// xxh3-128 (hex) of the definition files' bytes that made this entity: tells that a definition was edited.
     pub definition_hash: String,
+    /// The migrator in Rust that stands before the definition's own.
+    pub custom: Option<Custom>,
 }
 
 impl Entity {
@@ -133,6 +136,9 @@ impl Entity {
             ("the query".to_owned(), hash(format!("{} {}", self.source.query, self.source.key))),
             ("the account".to_owned(), hash(format!("{:?}", self.account))),
         ]);
+        if let Some(custom) = &self.custom {
+            parts.insert("the migrator in Rust".to_owned(), custom.version.to_string());
+        }
         for write in &self.writes {
             let table = write
                 .inside

@@ -210,7 +210,11 @@ fn convert(
     mut records: Records,
 ) -> Batch {
     let entity = &shared.plan.entities[chunk.entity];
-    let migrator = Definition::new(shared.plan.clone(), chunk.entity);
+    let migrator: Box<dyn Migrator> =
+        match (&entity.custom, Definition::new(shared.plan.clone(), chunk.entity)) {
+            (Some(custom), definition) => custom.before(definition),
+            (None, definition) => Box::new(definition),
+        };
     records.reset(entity);
     let mut lines = Vec::with_capacity(chunk.rows.len());
     let mut update = (!chunk.known.is_empty()).then(|| Update {

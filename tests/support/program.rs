@@ -4,7 +4,7 @@
 //! home folder must not decide whether a test is green. Signals go to one process, by its id.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -19,12 +19,13 @@ use super::{Database, MongoDatabase};
 pub struct Project {
     folder: TempDir,
     env: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 impl Project {
     /// An empty folder and no settings.
     pub fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), env: Vec::new() }
+        Self { folder: TempDir::new().unwrap(), env: Vec::new(), program: env!("CARGO_BIN_EXE_v1v2").into() }
     }
 
     /// An empty folder, with the databases' URLs in the environment.
@@ -35,6 +36,12 @@ impl Project {
     /// As [`Project::between`], with MongoDB as V2.
     pub fn into_mongodb(v1: &Database, v2: &MongoDatabase) -> Self {
         Self::new().env("V1_DATABASE_URL", v1.url()).env("V2_DATABASE_URL", v2.url())
+    }
+
+    /// Runs another program instead.
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.program = path;
+        self
     }
 
     /// Sets an environment variable for every command; the last value wins.
@@ -121,7 +128,7 @@ impl Project {
     }
 
     fn start(&self, arguments: &[&str], input: Option<&str>, env: &[(&str, &str)]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_v1v2"))
+        let mut child = Command::new(&self.program)
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

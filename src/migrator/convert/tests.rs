@@ -29,6 +29,7 @@ fn entity(of: &str, writes: Vec<Write>) -> Entity {
         account: None,
         writes,
         definition_hash: String::new(),
+        custom: None,
     }
 }
 

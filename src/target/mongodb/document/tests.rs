@@ -45,6 +45,7 @@ fn entity(writes: Vec<Write>) -> Entity {
         account: None,
         writes,
         definition_hash: String::new(),
+        custom: None,
     }
 }
 
