@@ -9,6 +9,8 @@
 //! `FAILPOINT=name@N:action` arms a point for its Nth visit; `;` stands between several. Actions: `error`, one that goes away by itself; `fatal`,
 //! one that does not; `abort`, the end of the process at this place by SIGKILL; `cut ADDRESS`, which connects to that
 //! address and goes on once the other side, which cuts the program's connections meanwhile, hangs up.
+//!
+//! `FAILPOINT_PAUSE=milliseconds` bounds the pauses between two tries, so that a test of what happens after the last one need not wait for them.
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("the feature `failpoints` is for tests: a release build must not obey FAILPOINT");
@@ -35,8 +37,15 @@ pub(crate) fn reach(_name: &str) -> Result<(), Injected> {
     Ok(())
 }
 
+/// How long to wait before the next try, where that would be so long.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn pause(wanted: std::time::Duration) -> std::time::Duration {
+    wanted
+}
+
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::reach;
+pub(crate) use armed::{pause, reach};
 
 impl From<Injected> for sqlx::Error {
     fn from(injected: Injected) -> Self {
@@ -88,6 +97,16 @@ mod armed {
         let text = std::env::var("FAILPOINT").unwrap_or_default();
         text.split(';').filter_map(parse).collect()
     });
+
+    static PAUSE: LazyLock<Option<Duration>> = LazyLock::new(|| {
+        let text = std::env::var("FAILPOINT_PAUSE").ok()?;
+        Some(Duration::from_millis(text.parse().ok()?))
+    });
+
+    /// How long to wait before the next try, where that would be so long.
+    pub(crate) fn pause(wanted: Duration) -> Duration {
+        PAUSE.map_or(wanted, |longest| longest.min(wanted))
+    }
 
     fn parse(text: &str) -> Option<Armed> {
         let (point, action) = text.split_once(':')?;

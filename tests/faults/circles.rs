@@ -205,15 +205,11 @@ fn a_run_that_is_killed_before_or_in_the_pass_that_fills_in_goes_on() {
         assert_eq!(world.result(), undisturbed);
         world.roll_back_all();
     }
-    // By the clock, in whatever it is doing.
-    for wait in [200, 350, 400] {
-        let slow = [MIGRATE, &["--max-rows-per-second", "600"]].concat();
-        let mut running = world.project.spawn(&slow);
-        let done = "select (select count(*) from v1v2.ledger) + (select count(*) from v1v2.replaced where table_name like '%ledger%')";
-        running.wait_until(|_| world.v2.one(done).parse::<u64>().unwrap() > wait);
-        running.signal("KILL");
-        drop(running.wait());
-    }
+    // In whatever it is doing.
+    let slow = [MIGRATE, &["--max-rows-per-second", "600"]].concat();
+    let done = "select (select count(*) from v1v2.ledger) + (select count(*) from v1v2.replaced where table_name like '%ledger%')";
+    let kills = world.project.kill_at(&slow, &[200, 350, 400], || world.v2.one(done).parse::<u64>().unwrap());
+    assert!(kills >= 2, "the run was killed {kills} times");
     world.migrate(&[], 3);
     world.assert_whole();
     assert_eq!(world.result(), undisturbed);

@@ -116,9 +116,10 @@ fn a_silence_that_ends_is_waited_for() {
 fn a_silence_that_does_not_end_is_given_up() {
     let Job { v1, v2, project } = fresh();
     let project = project
-        .env("V1V2_CONNECT_TIMEOUT", "1s")
+        .env("V1V2_CONNECT_TIMEOUT", "500ms")
+        .env("FAILPOINT_PAUSE", "20")
         .env("V1V2_LOCK_TIMEOUT", "500ms")
-        .env("V1V2_ANSWER_TIMEOUT", "1s");
+        .env("V1V2_ANSWER_TIMEOUT", "500ms");
     let (job, proxy) = behind_proxy(Job { v1, v2, project });
     let running = in_the_middle(&job.project, &job.v2).timeout(Duration::from_secs(100));
     proxy.stall();

@@ -1,5 +1,6 @@
 //! What `check` and `evolve up` see of a replica set before anything is written.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use mongodb::bson::doc;
@@ -32,8 +33,9 @@ fn members_and_disk_are_looked_at_and_without_a_majority_nothing_begins() {
     let told = found
         .iter()
         .find_map(|line| line.split_once(" MiB of free disk")?.0.split(' ').next_back()?.parse::<i64>().ok());
-    let output =
-        Command::new("df").args(["--output=avail", "-B1M"]).arg(std::env::temp_dir()).output().unwrap();
+    // Where the tests' servers have their data.
+    let folder = std::env::var_os("V1V2_TEST_MEMORY").map_or_else(std::env::temp_dir, PathBuf::from);
+    let output = Command::new("df").args(["--output=avail", "-B1M"]).arg(folder).output().unwrap();
     let free: i64 = String::from_utf8(output.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap();
     assert!((told.unwrap() - free).abs() < 1_000, "{found:#?}, and df says {free}");
 

@@ -185,17 +185,10 @@ fn a_run_that_is_killed_before_or_in_the_pass_that_fills_in_goes_on() {
             "write.acknowledged@9:abort",
         ] {
             let migrate = [&["migrate", "--force"], MIGRATE].concat();
-            let mut ended = job.project.run_with(&migrate, "FAILPOINT", point);
-            while ended.stderr.contains("in use by another run") {
-                ended = job.project.run_with(&migrate, "FAILPOINT", point);
-            }
+            let ended = job.until_free(|| job.project.run_with(&migrate, "FAILPOINT", point));
             assert!(ended.stderr.contains("fail point"), "{point} was never reached: {}", ended.stderr);
         }
-        let mut ended = job.run(&[&["migrate", "--force"], MIGRATE].concat());
-        while ended.stderr.contains("in use by another run") {
-            ended = job.run(&[&["migrate", "--force"], MIGRATE].concat());
-        }
-        ended.expect(3);
+        job.until_free(|| job.run(&[&["migrate", "--force"], MIGRATE].concat())).expect(3);
         assert_whole(&job);
         assert_eq!(job.result(), undisturbed);
         roll_back_all(&job);
@@ -237,4 +230,94 @@ fn circles_that_are_gone_from_v1_are_pruned_whole_and_come_back() {
     assert_eq!([left("departments", 3), left("employees", 82)], [0, 0]);
     job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
     assert_eq!(job.whole(), edited);
+}
+
+/// So many rows in circles that no transaction takes them all: ten employees go round, each with the department that they head.
+#[cfg(feature = "failpoints")]
+const MANY: &str = "
+insert into department select n, 'D' || n, 10000 + n, array[10000 + n] from generate_series(1001, 1900) n;
+insert into employee select 10000 + n, 'E' || n, n, 10000 + case when n % 10 = 0 then n - 9 else n + 1 end from generate_series(1001, 1900) n";
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_removal_of_circles_that_is_killed_leaves_each_of_them_whole_or_none_of_it() {
+    let job = world();
+    job.v1.execute(MANY);
+    let plain = ["migrate", "--force", "--entities", "departments,employees", "--migrators", "mine"];
+    let prune = [&plain[..], &["--prune", "--skip-validation"]].concat();
+    job.run(&prune).expect(3);
+    let before = job.whole();
+    let back = ["rollback", "--force", "--migrators", "mine"];
+    let killed = |point: &str| {
+        let ended = job.until_free(|| job.project.run_with(&prune, "FAILPOINT", point));
+        assert_eq!(ended.signal(), Some(9), "{point}: {}", ended.stderr);
+        // Every id leads somewhere.
+        held(&job).len()
+    };
+    job.v1.execute("delete from employee where id > 10000; delete from department where id > 1000");
+    job.run(&prune).expect(3);
+    let (undisturbed, rows) = (job.result(), held(&job).len());
+    job.run(&back).expect(0);
+    assert_eq!(job.whole(), before);
+    for (point, left) in [
+        ("mongodb.prune.kept@1:abort", 2_700),
+        ("mongodb.prune.documents@2:abort", 1_200),
+        ("mongodb.prune.commit@2:abort", 1_200),
+        ("mongodb.pruned@1:abort", 1_200),
+    ] {
+        // The killed run is taken back.
+        assert_eq!(killed(point), rows + left, "{point}");
+        job.until_free(|| job.run(&back)).expect(0);
+        assert_eq!(job.whole(), before, "{point}");
+        // A plain run leaves what is gone from V1 alone, and tells of it; nothing leads nowhere.
+        killed(point);
+        let told = job.until_free(|| job.run(&plain)).expect(4);
+        assert!(told.stderr.contains("lines of rows that V1 no longer has"), "{}", told.stderr);
+        assert!(!told.stderr.contains("orphans"), "{}", told.stderr);
+        assert_eq!(held(&job).len(), rows + left, "{point}");
+        // The same command again ends like an undisturbed one.
+        job.until_free(|| job.run(&prune)).expect(3);
+        assert_whole(&job);
+        assert_eq!(job.result(), undisturbed, "{point}");
+        while job.whole() != before {
+            job.project.roll_back_next(&["--migrators", "mine"]);
+        }
+    }
+}
+
+/// Between two transactions of the removal, and after it was worked out who goes.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_circle_of_which_a_row_is_edited_while_others_are_removed_stays_whole() {
+    let job = world();
+    job.v1.execute(MANY);
+    let plain = ["migrate", "--force", "--entities", "departments,employees", "--migrators", "mine"];
+    let prune = [&plain[..], &["--prune", "--skip-validation"]].concat();
+    job.run(&prune).expect(3);
+    let rows = held(&job).len();
+    job.v1.execute("delete from employee where id > 10000; delete from department where id > 1000");
+    let waiting = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let point = format!("mongodb.pruned@1:cut {}", waiting.local_addr().unwrap());
+    let of_many = |id: &str| doc! { id: { "$gt": 1_000 } };
+    let edited = std::thread::scope(|scope| {
+        let run = scope.spawn(|| job.project.run_with(&prune, "FAILPOINT", &point));
+        let reached = waiting.accept().unwrap();
+        let left = job.v2.find("departments", of_many("number"));
+        assert_eq!(left.len(), 400);
+        let edited = left[7].get("_id").unwrap().clone();
+        assert_eq!(
+            job.update("departments", doc! { "_id": &edited }, doc! { "$set": { "note": "mine" } }),
+            1
+        );
+        drop(reached);
+        let ended = run.join().unwrap().expect(3);
+        let told = ended.stdout.matches("890 were removed from V2, 10 stay").count();
+        assert_eq!(told, 2, "{}", ended.stdout);
+        edited
+    });
+    assert_eq!(job.v2.count("departments", doc! { "_id": edited, "note": "mine" }), 1);
+    // Its head, in whose department the one before is, and so on: all ten.
+    assert_eq!(job.v2.count("departments", of_many("number")), 10);
+    assert_eq!(job.v2.count("employees", doc! { "number": { "$gt": 10_000 } }), 10);
+    assert_eq!(held(&job).len(), rows - 3 * 890);
 }

@@ -73,3 +73,69 @@ fn documents_are_written_after_those_of_their_own_collection_that_they_refer_to(
     job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
     assert_eq!(job.whole(), before);
 }
+
+#[test]
+fn what_a_part_that_stays_refers_to_is_not_pruned() {
+    let job = Job::new(20, &[]);
+    job.v1.execute(
+        "create table part (id integer primary key, whole integer, kin integer[]);
+         insert into part select n, case when n % 5 <> 0 then n + 1 end, '{}' from generate_series(1, 40) n;
+         insert into part select n, n - 1, array[1] from generate_series(41, 1500) n",
+    );
+    job.v2.run(doc! { "create": "parts" });
+    job.project.write("mine/parts.toml", PARTS);
+    let migrate = ["--entities", "parts", "--migrators", "mine"];
+    job.migrate(&migrate, 0);
+    let before = job.whole();
+    // Somebody has edited one that is gone from V1 with what it refers to.
+    assert_eq!(job.update("parts", doc! { "number": 37 }, doc! { "$set": { "note": "mine" } }), 1);
+    let edited = job.whole();
+    job.v1.execute("delete from part where id > 30");
+    let prune = [&migrate[..], &["--prune", "--skip-validation"]].concat();
+    job.migrate(&prune, 3);
+    let left = documents(&job);
+    assert_eq!(left.len(), 34);
+    assert_eq!(left[30..], ["37 38 {}", "38 39 {}", "39 40 {}", "40  {}"]);
+    job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
+    assert_eq!(job.whole(), edited);
+    job.migrate(&[&prune[..], &["--on-edited", "overwrite"]].concat(), 0);
+    assert_eq!(documents(&job).len(), 30);
+    job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
+    assert_eq!(job.whole(), edited);
+    assert_ne!(edited, before);
+}
+
+/// Wholes have lower keys than their parts here, so in the order of keys they would go first.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_removal_that_is_killed_never_leaves_a_part_without_its_whole() {
+    let job = Job::new(20, &[]);
+    job.v1.execute(
+        "create table part (id integer primary key, whole integer, kin integer[]);
+         insert into part select n, case when n > 1 and n <> 1300 then n - 1 end, array[(n + 1) / 2] from generate_series(1, 2600) n",
+    );
+    job.v2.run(doc! { "create": "parts" });
+    // Level by level it would take 1,300 passes.
+    job.project.write(
+        "mine/parts.toml",
+        &PARTS
+            .replace("key = \"whole\"", "key = \"whole\", later = true")
+            .replace("key = \"kin\"", "key = \"kin\", later = true"),
+    );
+    let migrate = ["--entities", "parts", "--migrators", "mine", "--skip-validation"];
+    job.migrate(&migrate, 0);
+    let before = job.whole();
+    job.v1.execute("delete from part");
+    job.v1.execute("insert into part values (1, null, '{1}')");
+    let prune = [&["migrate", "--force", "--prune"], &migrate[..]].concat();
+    for (visit, left) in [(1, 1_600), (2, 600)] {
+        let point = format!("mongodb.pruned@{visit}:abort");
+        let ended = job.until_free(|| job.project.run_with(&prune, "FAILPOINT", &point));
+        assert_eq!(ended.signal(), Some(9), "{}", ended.stderr);
+        assert_eq!(documents(&job).len(), left);
+        job.until_free(|| job.run(&["rollback", "--force", "--migrators", "mine"])).expect(0);
+        assert_eq!(job.whole(), before);
+    }
+    job.until_free(|| job.run(&prune)).expect(0);
+    assert_eq!(documents(&job), ["1  {1}"]);
+}

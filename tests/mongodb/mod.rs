@@ -91,6 +91,17 @@ impl Job {
         self.run(&[&["migrate", "--force"], more].concat()).expect(code)
     }
 
+    /// Tries until the lock of a program that was killed a moment ago is free: for so long the server lists its connections.
+    #[cfg(feature = "failpoints")]
+    pub fn until_free(&self, run: impl Fn() -> Outcome) -> Outcome {
+        loop {
+            let ended = run();
+            if !ended.stderr.contains("in use by another run") {
+                return ended;
+            }
+        }
+    }
+
     /// What two equal runs have in common.
     pub fn result(&self) -> Digest {
         result_of(&self.v2)

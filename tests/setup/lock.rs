@@ -3,7 +3,7 @@
 use mongodb::bson::doc;
 
 use crate::faults::session::Session;
-use crate::support::{Database, Mongod, Project};
+use crate::support::{Database, MongoDatabase, Mongod, Project};
 use crate::{job, mongodb as into_mongodb};
 
 const SLOW: &[&str] = &["migrate", "--force", "--batch-size", "5", "--max-rows-per-second", "20"];
@@ -82,8 +82,9 @@ fn a_setup_of_mongodb_keeps_others_out() {
     // Its first collection takes long; the lock it has by then.
     let wait = doc! { "failCommands": ["create"], "blockConnection": true, "blockTimeMS": 6_000 };
     server.fail_command(doc! { "times": 1 }, wait);
-    let running = project.spawn(&["setup"]);
-    std::thread::sleep(std::time::Duration::from_millis(2_000));
+    let v2 = MongoDatabase::on(&server, "school");
+    let mut running = project.spawn(&["setup"]);
+    assert!(running.wait_until(|_| v2.count("v1v2_lock", doc! {}) > 0));
     is_refused(&project, &["setup"], "`setup` of ");
     is_refused(&project, &["evolve", "up", "--force"], "`setup` of ");
     running.wait().expect(0);

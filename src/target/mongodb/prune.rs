@@ -5,39 +5,35 @@
 //! documents that stay refer to one of its own, or if its account has a role that no row of V1 has given it. An account
 //! that another row uses stays in any case, and loses only the role. Of rows that refer to each other in a circle those go that nobody
 //! but themselves holds.
+//!
+//! V2 is whole after each transaction, should it be the last one: what refers to others goes before them, a circle at once
+//! (`groups.rs`), and so do rows that share an account, which goes with the one that founded it.
 
 use std::collections::{HashMap, HashSet};
 
-use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 
-use super::conflicts::Log;
-use super::document::digest;
-use super::ledger::{bson_at, digests, is_written, key_text, line_id};
-use super::references::referred;
-use super::replaced::{How, Kept, Owner, Slot};
-use super::session::{LEDGER, REPLACED, Shared, at, id_text, raw, text_at};
+use super::groups::groups;
+use super::ledger::{key_text, line_id};
+use super::references::{own, references, referred};
+use super::removal::{Removal, Removed, Together};
+use super::session::{LEDGER, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
-use super::splice::{array, with_array};
-use super::step::{Step, Steps};
-use super::stored::{By, Place, Stored, by};
-use super::transaction::{Failure, Transaction};
+use super::step::Steps;
 use crate::error::Result;
 use crate::failpoint;
-use crate::ledger::{Outcome, Reject};
-use crate::plan::{Entity, KeyKind, Plan};
+use crate::plan::{Entity, Plan};
 use crate::settings::OnEdited;
-use crate::target::{EDITED, Pruned, REFUSED};
+use crate::target::Pruned;
 
-/// Keys in one transaction.
+/// Keys in one transaction, if that is up to us.
 const CHUNK: usize = 1_000;
 
-/// Why a row stays.
-const EDITED_HERE: &str = "somebody has edited it in V2, and V1 no longer has it";
-const REFERRED_TO: &str = "other documents of V2 refer to it, and V1 no longer has it";
-const OTHER_ROLES: &str = "its account has other roles in V2, and V1 no longer has it";
+/// The most rows that go in one transaction because they refer to each other. A larger circle goes in parts: a server gives up transactions that take
+/// longer than a minute, and keeps in memory what they have not committed.
+const CIRCLE: usize = 20_000;
 
 /// Removes what these keys became; of entities that stand in a circle, what only they themselves hold goes together.
 pub async fn prune(
@@ -48,65 +44,63 @@ pub async fn prune(
     on_edited: OnEdited,
 ) -> Result<Vec<Pruned>> {
     let database = &shared.connection().await?.database;
-    let failed = |error: mongodb::error::Error| shared.failed(&error);
     let mut parts: Vec<Part<'_>> =
         gone.iter().map(|(entity, keys)| Part::new(&plan.entities[*entity], keys)).collect();
-    loop {
-        let mut going = Going::default();
-        for part in &parts {
-            part.list(database, &mut going).await.map_err(failed)?;
-        }
-        let shared_accounts = shared_with(database, &going).await.map_err(failed)?;
-        let mut needed = Vec::new();
-        for part in &parts {
-            let mut of = HashMap::new();
-            for Shape { collection, .. } in &part.shapes {
-                let ids = referred(database, plan, part.entity, collection, Some(&going.ids))
-                    .await
-                    .map_err(failed)?;
-                of.insert(*collection, ids);
+    // Whatever stays keeps what it refers to, by any number of steps; so before anything goes it is asked who stays.
+    let relies = refer_to_each_other(plan, &parts);
+    let mut pruned = vec![Pruned::default(); parts.len()];
+    'look: loop {
+        let found = Found::look(database, plan, &parts).await.map_err(|error| shared.failed(&error))?;
+        let transactions = found.transactions();
+        if relies {
+            let mut staying = Vec::new();
+            for rows in &transactions {
+                let step = Together { asks: true, ..found.step(&parts, rows, relies, on_edited) };
+                staying.extend(steps.take(&step).await?.removed);
             }
-            needed.push(of);
-        }
-        // Whatever stays keeps what it refers to, by any number of steps; so before anything goes it is asked who stays.
-        let ask = parts.len() > 1 || parts.iter().any(|part| part.entity.is_completed_later());
-        if ask && find_who_stays(steps, &mut parts, &needed, &shared_accounts, on_edited).await? {
-            continue;
-        }
-        let mut pruned = vec![Pruned::default(); parts.len()];
-        for ((part, needed), pruned) in parts.iter().zip(&needed).zip(&mut pruned).rev() {
-            for keys in part.keys.chunks(CHUNK) {
-                let step = part.removal(keys, needed, &shared_accounts, on_edited);
-                let done = steps.take(&step).await?;
-                failpoint::reach("mongodb.pruned")?;
-                pruned.removed += done.removed;
-                pruned.edited += done.edited;
-                pruned.refused += done.refused;
+            if learn(&mut parts, staying) {
+                continue;
             }
+        }
+        for rows in &transactions {
+            let done = steps.take(&found.step(&parts, rows, relies, on_edited)).await?;
+            if !done.written {
+                // Somebody has been edited in this very moment.
+                learn(&mut parts, done.removed);
+                continue 'look;
+            }
+            failpoint::reach("mongodb.pruned")?;
+            for of in done.removed {
+                let pruned = &mut pruned[of.part];
+                pruned.removed += of.pruned.removed;
+                pruned.edited += of.pruned.edited;
+                pruned.refused += of.pruned.refused;
+            }
+            rows.iter().for_each(|(part, keys)| parts[*part].done.extend(keys.iter().copied()));
         }
         return Ok(pruned);
     }
 }
 
+/// Whether rows of one of them may refer to others that are about to go.
+fn refer_to_each_other(plan: &Plan, parts: &[Part<'_>]) -> bool {
+    let owns: Vec<String> = parts.iter().filter_map(|part| own(part.entity)).collect();
+    let mut writes =
+        parts.iter().flat_map(|part| part.entity.writes.iter().map(|write| (part.entity, write)));
+    writes
+        .any(|(entity, write)| references(plan, entity, write).iter().any(|of| owns.contains(&of.collection)))
+}
+
 /// Adds to each part those of its rows that have to stay; `false` if nobody knew less before.
-async fn find_who_stays(
-    steps: &mut Steps<'_>,
-    parts: &mut [Part<'_>],
-    needed: &[HashMap<&str, HashSet<String>>],
-    shared: &HashSet<String>,
-    on_edited: OnEdited,
-) -> Result<bool> {
+fn learn(parts: &mut [Part<'_>], removed: Vec<Removed>) -> bool {
     let mut more = false;
-    for (part, needed) in parts.iter_mut().zip(needed) {
-        let mut staying = Vec::new();
-        for keys in part.keys.chunks(CHUNK) {
-            staying.extend(steps.take(&Asking(part.removal(keys, needed, shared, on_edited))).await?);
+    for of in removed {
+        let staying = &mut parts[of.part].staying;
+        for key in of.staying {
+            more |= staying.insert(key);
         }
-        let before = part.staying.len();
-        part.staying.extend(staying);
-        more |= part.staying.len() > before;
     }
-    Ok(more)
+    more
 }
 
 /// One entity's rows that V1 no longer has.
@@ -116,6 +110,24 @@ struct Part<'p> {
     shapes: Vec<Shape<'p>>,
     /// The keys of those that are known to stay.
     staying: HashSet<String>,
+    /// The keys of those about which all is done.
+    done: HashSet<&'p str>,
+}
+
+impl<'p> Part<'p> {
+    fn new(entity: &'p Entity, keys: &'p [String]) -> Self {
+        Self { entity, keys, shapes: shapes(entity), staying: HashSet::new(), done: HashSet::new() }
+    }
+
+    async fn lines(
+        &self,
+        database: &Database,
+        keys: &[String],
+    ) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
+        let (name, kind) = (&self.entity.name, self.entity.source.key_kind);
+        let ids: Vec<Document> = keys.iter().map(|of| line_id(name, kind, of)).collect();
+        raw(database, LEDGER).find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
+    }
 }
 
 /// What is about to go, by entity.
@@ -126,46 +138,124 @@ struct Going {
     accounts: HashSet<String>,
 }
 
-impl<'p> Part<'p> {
-    fn new(entity: &'p Entity, keys: &'p [String]) -> Self {
-        Self { entity, keys, shapes: shapes(entity), staying: HashSet::new() }
-    }
+/// What V2 says about the rows before the first of them goes.
+struct Found<'p> {
+    /// The part and the key of each row, in the order in which they would go if nothing referred to anything.
+    rows: Vec<(usize, &'p str)>,
+    /// Who of those that are about to go refers to whom; those that share an account to each other.
+    refers: Vec<(usize, usize)>,
+    /// For each part, by collection: the ids of documents to which others refer that stay.
+    needed: Vec<HashMap<&'p str, HashSet<String>>>,
+    /// Accounts that rows use that stay.
+    shared: HashSet<String>,
+}
 
-    async fn list(&self, database: &Database, going: &mut Going) -> mongodb::error::Result<()> {
-        let (name, kind) = (self.entity.name.to_string(), self.entity.source.key_kind);
-        let keys = going.keys.entry(name.clone()).or_default();
-        keys.extend(self.keys.iter().filter(|key| !self.staying.contains(*key)).cloned());
-        let ids = going.ids.entry(name).or_default();
-        for some in self.keys.chunks(10 * CHUNK) {
-            for line in lines(database, self.entity, kind, some).await? {
-                if key_text(&line).is_some_and(|key| keys.contains(&key)) {
-                    ids.extend(at(&line, "targetId").map(id_text));
-                    going.accounts.extend(at(&line, "accountId").map(id_text));
+impl<'p> Found<'p> {
+    async fn look(database: &Database, plan: &Plan, parts: &[Part<'p>]) -> mongodb::error::Result<Self> {
+        // Roles are brought back in the reverse of this order.
+        let open = |(number, part): (usize, &Part<'p>)| {
+            let open = part.keys.iter().filter(|key| !part.done.contains(key.as_str()));
+            open.map(move |key| (number, key.as_str())).collect::<Vec<_>>()
+        };
+        let rows: Vec<(usize, &str)> = parts.iter().enumerate().rev().flat_map(open).collect();
+        let numbers: HashMap<(usize, &str), usize> =
+            rows.iter().enumerate().map(|(row, of)| (*of, row)).collect();
+        let (mut going, mut refers) = (Going::default(), Vec::new());
+        let mut by_id: HashMap<(&str, String), usize> = HashMap::new();
+        let mut by_account: HashMap<String, usize> = HashMap::new();
+        for (number, part) in parts.iter().enumerate() {
+            let name = &*part.entity.name;
+            let keys = going.keys.entry(name.to_owned()).or_default();
+            let goes = |key: &&String| !part.staying.contains(*key) && !part.done.contains(key.as_str());
+            keys.extend(part.keys.iter().filter(goes).cloned());
+            let ids = going.ids.entry(name.to_owned()).or_default();
+            for some in part.keys.chunks(10 * CHUNK) {
+                for line in part.lines(database, some).await? {
+                    let Some(key) = key_text(&line).filter(|key| keys.contains(key)) else { continue };
+                    let Some(&row) = numbers.get(&(number, key.as_str())) else { continue };
+                    if let Some(id) = at(&line, "targetId").map(id_text) {
+                        by_id.insert((name, id.clone()), row);
+                        ids.insert(id);
+                    }
+                    if let Some(id) = at(&line, "accountId").map(id_text) {
+                        let first = *by_account.entry(id.clone()).or_insert(row);
+                        if first != row {
+                            refers.extend([(first, row), (row, first)]);
+                        }
+                        going.accounts.insert(id);
+                    }
                 }
             }
         }
-        Ok(())
+        let shared = shared_with(database, &going).await?;
+        let mut needed = Vec::new();
+        for part in parts {
+            let name = &*part.entity.name;
+            let mut of = HashMap::new();
+            for Shape { collection, .. } in &part.shapes {
+                let mut refer = |other: &Entity, owner: String, id: String| {
+                    let from = by_id.get(&(&*other.name, owner));
+                    refers.extend(from.copied().zip(by_id.get(&(name, id)).copied()));
+                };
+                let ids = referred(database, plan, part.entity, collection, Some((&going.ids, &mut refer)));
+                of.insert(*collection, ids.await?);
+            }
+            needed.push(of);
+        }
+        Ok(Self { rows, refers, needed, shared })
     }
 
-    fn removal<'r>(
-        &'r self,
-        keys: &'r [String],
-        needed: &'r HashMap<&'r str, HashSet<String>>,
-        shared: &'r HashSet<String>,
+    /// Which rows go together, as keys by part, in the order in which they go.
+    fn transactions(&self) -> Vec<Vec<(usize, Vec<&'p str>)>> {
+        let mut all: Vec<Vec<usize>> = vec![Vec::new()];
+        for group in groups(self.rows.len(), self.refers.clone()) {
+            if group.len() > CIRCLE {
+                all.extend(group.chunks(CHUNK).map(<[usize]>::to_vec));
+                all.push(Vec::new());
+                continue;
+            }
+            match all.last_mut().filter(|last| last.len() + group.len() <= CHUNK) {
+                Some(last) => last.extend(group),
+                None => all.push(group),
+            }
+        }
+        let by_part = |mut rows: Vec<usize>| {
+            rows.sort_unstable();
+            let mut parts: Vec<(usize, Vec<&'p str>)> = Vec::new();
+            for (part, key) in rows.into_iter().map(|row| self.rows[row]) {
+                match parts.last_mut().filter(|last| last.0 == part) {
+                    Some((_, keys)) => keys.push(key),
+                    None => parts.push((part, vec![key])),
+                }
+            }
+            parts
+        };
+        all.into_iter().filter(|rows| !rows.is_empty()).map(by_part).collect()
+    }
+
+    /// The transaction in which some rows go.
+    fn step<'s>(
+        &'s self,
+        parts: &'s [Part<'p>],
+        rows: &'s [(usize, Vec<&'p str>)],
+        relies: bool,
         on_edited: OnEdited,
-    ) -> Removal<'r> {
-        Removal { entity: self.entity, shapes: &self.shapes, keys, needed, shared, on_edited }
+    ) -> Together<'s> {
+        let removal = |(number, keys): &'s (usize, Vec<&'p str>)| {
+            let part = &parts[*number];
+            Removal {
+                part: *number,
+                entity: part.entity,
+                shapes: &part.shapes,
+                keys,
+                staying: &part.staying,
+                needed: &self.needed[*number],
+                shared: &self.shared,
+                on_edited,
+            }
+        };
+        Together { removals: rows.iter().map(removal).collect(), asks: false, relies }
     }
-}
-
-async fn lines(
-    database: &Database,
-    entity: &Entity,
-    kind: KeyKind,
-    keys: &[String],
-) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
-    let ids: Vec<Document> = keys.iter().map(|of| line_id(&entity.name, kind, of)).collect();
-    raw(database, LEDGER).find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
 }
 
 /// Which of the accounts rows use that stay: one scan of the ledger.
@@ -191,256 +281,4 @@ async fn shared_with(database: &Database, going: &Going) -> mongodb::error::Resu
         }
     }
     Ok(shared)
-}
-
-/// Some keys, in one transaction.
-struct Removal<'r> {
-    entity: &'r Entity,
-    shapes: &'r [Shape<'r>],
-    keys: &'r [String],
-    /// The ids of documents that others refer to, by collection.
-    needed: &'r HashMap<&'r str, HashSet<String>>,
-    /// Accounts that other rows use.
-    shared: &'r HashSet<String>,
-    on_edited: OnEdited,
-}
-
-/// Why a row stays.
-enum Stays {
-    Edited,
-    Refused(String),
-}
-
-impl From<Reject> for Stays {
-    fn from(reject: Reject) -> Self {
-        Self::Refused(format!("{}: {}", reject.code, reject.reason))
-    }
-}
-
-/// Asks which of the rows would stay, and why nobody else may rely on their going. Writes nothing.
-struct Asking<'r>(Removal<'r>);
-
-#[async_trait]
-impl Step for Asking<'_> {
-    type Done = Vec<String>;
-
-    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Vec<String>, Failure> {
-        let Self(removal) = self;
-        let (lines, mut stored) = removal.load(transaction).await?;
-        let mut staying = Vec::new();
-        for (row, line) in (0..).zip(&lines) {
-            let savepoint = stored.savepoint();
-            if removal.remove(row, line, &mut stored, &mut Vec::new()).is_err() {
-                stored.undo(savepoint);
-                staying.extend(key_text(line));
-            }
-        }
-        Ok(staying)
-    }
-}
-
-#[async_trait]
-impl Step for Removal<'_> {
-    type Done = Pruned;
-
-    async fn take(&self, transaction: &mut Transaction<'_>) -> Result<Pruned, Failure> {
-        let entity = self.entity;
-        let (lines, mut stored) = self.load(transaction).await?;
-        let mut log = Log::read(transaction, &entity.name, lines.iter()).await?;
-        let (mut pruned, mut records, mut gone) = (Pruned::default(), Vec::new(), Vec::new());
-        for (row, line) in (0..).zip(&lines) {
-            let key = bson_at(line, "_id.k").unwrap_or(Bson::Null);
-            let owner = Owner { run: transaction.run, how: How::Removed, entity: &entity.name, key: &key };
-            let savepoint = stored.savepoint();
-            let mut kept = Vec::new();
-            let removed = self.remove(row, line, &mut stored, &mut kept).and_then(|()| {
-                kept.push(Kept::own(LEDGER, line));
-                kept.extend(log.kept(&key));
-                Ok(owner.records(0, &kept)?)
-            });
-            match removed {
-                Ok(of) => {
-                    records.extend(of);
-                    gone.extend(bson_at(line, "_id"));
-                    log.forget(&key);
-                    pruned.removed += 1;
-                }
-                Err(stays) => {
-                    stored.undo(savepoint);
-                    let (kind, why) = match &stays {
-                        Stays::Edited => (EDITED, EDITED_HERE),
-                        Stays::Refused(why) => (REFUSED, why.as_str()),
-                    };
-                    records.extend(log.stays(row, owner, kind, why));
-                    pruned.edited += u64::from(kind == EDITED);
-                    pruned.refused += u64::from(kind == REFUSED);
-                }
-            }
-        }
-        let records: Vec<_> = records.iter().map(|record| (0, &**record)).collect();
-        transaction.insert(REPLACED, &records).await?;
-        failpoint::reach("mongodb.prune.kept")?;
-        stored.flush(transaction).await?;
-        failpoint::reach("mongodb.prune.documents")?;
-        transaction.delete(LEDGER, doc! { "_id": { "$in": gone } }).await?;
-        log.write(transaction).await?;
-        failpoint::reach("mongodb.prune.commit")?;
-        Ok(pruned)
-    }
-}
-
-impl Removal<'_> {
-    /// The ledger's lines, and all that they made.
-    async fn load(
-        &self,
-        transaction: &mut Transaction<'_>,
-    ) -> Result<(Vec<RawDocumentBuf>, Stored), Failure> {
-        let (entity, kind) = (self.entity, self.entity.source.key_kind);
-        let ids: Vec<Document> = self.keys.iter().map(|of| line_id(&entity.name, kind, of)).collect();
-        let mut lines = transaction.find(LEDGER, doc! { "_id": { "$in": ids } }).await?;
-        // In the order of the keys, but a row with which its account goes after those that joined it.
-        let number: HashMap<&str, usize> =
-            self.keys.iter().enumerate().map(|(number, key)| (key.as_str(), number)).collect();
-        lines.sort_by_key(|line| {
-            let last = self.takes_account(line).is_some();
-            (last, key_text(line).and_then(|key| number.get(key.as_str()).copied()))
-        });
-        let mut stored = Stored::default();
-        for shape in self.shapes {
-            stored.load(transaction, entity, shape, lines.iter()).await?;
-        }
-        Ok((lines, stored))
-    }
-
-    /// The account that goes with a row: it created it, and no row that stays uses it.
-    fn takes_account(&self, line: &RawDocumentBuf) -> Option<String> {
-        let created = text_at(line, "outcome") == Some(Outcome::Migrated.letter());
-        at(line, "accountId").map(id_text).filter(|id| created && !self.shared.contains(id))
-    }
-
-    /// Removes what a row has, or says why it stays.
-    fn remove(
-        &self,
-        row: u32,
-        line: &RawDocumentBuf,
-        stored: &mut Stored,
-        kept: &mut Vec<Kept>,
-    ) -> Result<(), Stays> {
-        if !is_written(line) {
-            return Ok(());
-        }
-        let (known, roles) = digests(line);
-        // The account comes last: it was written first.
-        for shape in self.shapes.iter().rev() {
-            match by(self.entity, shape) {
-                By::Id("accountId") => self.account((row, line), shape, (&known, &roles), stored, kept)?,
-                By::Id(field) => {
-                    let Some(id) = at(line, field).map(id_text) else { continue };
-                    let place = Place { collection: shape.collection.to_owned(), id };
-                    let edited = |now: &RawDocumentBuf| !known.contains(&digest(now, &[]));
-                    self.document(row, shape, place, edited, stored, kept)?;
-                }
-                By::Field(..) => {
-                    let owner = at(line, "targetId").map(id_text).unwrap_or_default();
-                    let places = stored.several(shape.collection, &owner).to_vec();
-                    let all = places.iter().filter_map(|place| stored.now(place));
-                    let sum = all.fold(0_u64, |sum, document| sum.wrapping_add(digest(document, &[])));
-                    let edited = !known.contains(&sum);
-                    for place in places {
-                        self.document(row, shape, place, |_| edited, stored, kept)?;
-                    }
-                }
-                By::Among(..) => {
-                    // As a role in an account: one that was edited cannot be told from those of others, and stays.
-                    let owner = at(line, "accountId").map(id_text).unwrap_or_default();
-                    for place in stored.several(shape.collection, &owner).to_vec() {
-                        if stored.now(&place).is_some_and(|now| known.contains(&digest(now, &[]))) {
-                            self.document(row, shape, place, |_| false, stored, kept)?;
-                        }
-                    }
-                }
-                By::Nothing => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// A document that is the row's own.
-    fn document(
-        &self,
-        row: u32,
-        shape: &Shape<'_>,
-        place: Place,
-        edited: impl Fn(&RawDocumentBuf) -> bool,
-        stored: &mut Stored,
-        kept: &mut Vec<Kept>,
-    ) -> Result<(), Stays> {
-        let Some(now) = stored.now(&place) else { return Ok(()) };
-        if self.on_edited == OnEdited::Keep && edited(now) {
-            return Err(Stays::Edited);
-        }
-        if self.needed.get(shape.collection).is_some_and(|ids| ids.contains(&place.id)) {
-            return Err(Stays::Refused(REFERRED_TO.to_owned()));
-        }
-        kept.push(Kept::own(shape.collection, now));
-        stored.remove(place, row);
-        Ok(())
-    }
-
-    /// The row's roles in its account, and the account itself if the row created it and no other uses it.
-    fn account(
-        &self,
-        (row, line): (u32, &RawDocumentBuf),
-        shape: &Shape<'_>,
-        (known, roles): (&[u64], &[u64]),
-        stored: &mut Stored,
-        kept: &mut Vec<Kept>,
-    ) -> Result<(), Stays> {
-        let Some(id) = at(line, "accountId").map(id_text) else { return Ok(()) };
-        let place = Place { collection: shape.collection.to_owned(), id };
-        let Some(whole) = stored.now(&place).cloned() else { return Ok(()) };
-        let goes = self.takes_account(line).is_some();
-        let mut without = whole.clone();
-        let mut open: Vec<u64> = roles.to_vec();
-        let mut others = 0;
-        for path in &shape.growing {
-            let mut items = array(&whole, path);
-            let mut position = 0;
-            while position < items.len() {
-                let of = items[position].document().map(|of| digest(of, &[]));
-                let ours = of.and_then(|of| open.iter().position(|known| *known == of));
-                let Some(ours) = ours else {
-                    position += 1;
-                    continue;
-                };
-                open.swap_remove(ours);
-                let document = items.remove(position).document().map(ToOwned::to_owned);
-                if !goes {
-                    let slot = Some(Slot { field: (*path).to_owned(), position });
-                    let id = bson_at(line, "accountId").unwrap_or(Bson::Null);
-                    kept.push(Kept {
-                        collection: place.collection.clone(),
-                        id,
-                        slot,
-                        document,
-                        written: None,
-                    });
-                }
-            }
-            others += items.len();
-            without = with_array(&without, path, &items);
-        }
-        if !goes {
-            if without != whole {
-                stored.put(place, without, row);
-            }
-            return Ok(());
-        }
-        // As many roles as we miss are ours, and were edited.
-        if others > open.len() {
-            return Err(Stays::Refused(OTHER_ROLES.to_owned()));
-        }
-        let edited = others > 0 || !known.contains(&digest(&whole, &shape.growing));
-        self.document(row, shape, place, |_| edited, stored, kept)
-    }
 }

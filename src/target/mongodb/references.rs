@@ -54,19 +54,24 @@ pub fn own(entity: &Entity) -> Option<String> {
     Some(owner.table.name.clone())
 }
 
+/// Rows that are about to go, as their ids by entity; and who is told what they refer to: the entity, the row's id, and the id of the
+/// document.
+pub type Going<'g> =
+    (&'g HashMap<String, HashSet<String>>, &'g mut (dyn FnMut(&Entity, String, String) + Send + 'g));
+
 /// The ids of a collection's documents to which documents of other entities refer at this moment, as text. Roles do not
 /// count: they are part of an account, and go with it. With `going`, documents of the entity's own count too; but none of rows
-/// whose ids are named in it, by entity.
+/// that are about to go.
 pub async fn referred(
     database: &Database,
     plan: &Plan,
     entity: &Entity,
     collection: &str,
-    going: Option<&HashMap<String, HashSet<String>>>,
+    mut going: Option<Going<'_>>,
 ) -> mongodb::error::Result<HashSet<String>> {
     let mut ids = HashSet::new();
-    for other in plan.entities.iter().filter(|other| going.is_some() || other.name != entity.name) {
-        let going = going.and_then(|going| going.get(&*other.name));
+    let itself = going.is_some();
+    for other in plan.entities.iter().filter(|other| itself || other.name != entity.name) {
         let shapes = shapes(other);
         for write in other.writes.iter().filter(|write| matches!(write.when, When::Row | When::Each(_))) {
             let shape = shapes.iter().find(|shape| shape.collection == write.table.name);
@@ -87,11 +92,14 @@ pub async fn referred(
                 let mut cursor = documents.find(doc! {}).projection(fields).batch_size(10_000).await?;
                 while cursor.advance().await? {
                     let document = cursor.current();
-                    let goes = |going: &HashSet<String>| {
-                        at(document, owner).is_some_and(|id| going.contains(&id_text(id)))
-                    };
-                    if !going.is_some_and(goes) {
-                        each_at(document, path, &mut |id| ids.extend([id_text(id)]));
+                    let of = at(document, owner).map(id_text).unwrap_or_default();
+                    match &mut going {
+                        Some((going, tell))
+                            if going.get(&*other.name).is_some_and(|ids| ids.contains(&of)) =>
+                        {
+                            each_at(document, path, &mut |id| tell(other, of.clone(), id_text(id)));
+                        }
+                        _ => each_at(document, path, &mut |id| ids.extend([id_text(id)])),
                     }
                 }
             }

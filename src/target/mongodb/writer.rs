@@ -260,5 +260,5 @@ fn halves(part: &Range<u32>) -> Option<(Range<u32>, Range<u32>)> {
 /// Exponential, with jitter so that two writers that met in a conflict do not meet again: 50 ms, 100 ms, … 3 s.
 pub fn backoff(attempt: u32) -> Duration {
     let base = (50_u64 << attempt.min(6)).min(3_000);
-    Duration::from_millis(rand::rng().random_range(base / 2..=base))
+    failpoint::pause(Duration::from_millis(rand::rng().random_range(base / 2..=base)))
 }

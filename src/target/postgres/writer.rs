@@ -363,7 +363,7 @@ async fn status_of(connection: &mut PgConnection, txid: i64) -> sqlx::Result<Opt
 /// Exponential, with jitter so that two writers that met in a deadlock do not meet again: 50 ms, 100 ms, … 3 s.
 pub(super) fn backoff(attempt: u32) -> Duration {
     let base = (50_u64 << attempt.min(6)).min(3_000);
-    Duration::from_millis(rand::rng().random_range(base / 2..=base))
+    failpoint::pause(Duration::from_millis(rand::rng().random_range(base / 2..=base)))
 }
 
 async fn copy_in(

@@ -92,3 +92,32 @@ fn a_row_that_others_refer_to_is_not_pruned() {
     job.back_to_the_first();
     assert_eq!(job.whole(), before);
 }
+
+/// Two rows of one entity are one person here; the one that founded the account comes first, and many rows later the one that joined it.
+#[test]
+fn people_who_share_an_account_go_and_come_back_together() {
+    let job = Job::new(20, &[]);
+    job.project
+        .redefine("accounts", |text| text.replace("same_entity  = \"suffix\"", "same_entity  = \"merge\""));
+    // Of one account there is one profile otherwise.
+    job.v2.run(doc! { "dropIndexes": "parents", "index": "parents_userId_key" });
+    let parents = |first: u32, last: u32, occupation: &str| {
+        job.v1.execute(&format!(
+            "insert into \"Parent\" select 'q' || lpad(n::text, 5, '0'), (select min(id) from \"School\"), 'Ada Obi', \
+               'ada' || case when n < 2000 then n else n - 1999 end || '@example.com', null, null, null, {occupation}, now(), now() \
+             from generate_series({first}, {last}) n"
+        ));
+    };
+    parents(1, 1_100, "'Pilot'");
+    // So large that a rollback reads it alone.
+    parents(2_000, 2_001, "repeat('x', 9000000)");
+    let migrate = ["--migrators", "mine", "--skip-validation"];
+    job.migrate(&migrate, 0);
+    assert_eq!(text(job.line("parents", "q02000").get("outcome")), "g");
+    let before = job.whole();
+    job.v1.execute("delete from \"Parent\" where id like 'q%'");
+    job.migrate(&[&migrate[..], &["--prune"]].concat(), 0);
+    assert_eq!(job.v2.count("users", doc! { "email": { "$regex": "^ada" } }), 0);
+    job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
+    assert_eq!(job.whole(), before);
+}
