@@ -13,7 +13,8 @@ use super::session::Shared;
 use super::writer::{Ending, Writer};
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::target::{self, Batch, SAMPLES, Writer as _};
+use crate::settings::OnEdited;
+use crate::target::{self, Batch, Pruned, SAMPLES, Writer as _};
 
 /// Writes chunks that are taken back at once.
 pub struct Trial {
@@ -81,6 +82,10 @@ impl target::Trial for Trial {
         self.writer.commit(batch).await?;
         self.keep_samples(batch);
         Ok(())
+    }
+
+    async fn prune(&mut self, _gone: &[(usize, &[String])], _on_edited: OnEdited) -> Result<Vec<Pruned>> {
+        Ok(vec![Pruned::default(); _gone.len()])
     }
 
     async fn samples(&mut self, entities: &[usize]) -> Result<Vec<(String, Vec<String>)>> {
