@@ -98,7 +98,7 @@ fn a_dry_run_knows_what_earlier_chunks_would_have_left() {
     });
     job.v2.execute("alter table \"Parent\" add constraint no check (occupation not like '%a%') not valid");
     let mine: &[&str] = &["--migrators", "mine", "--accept-changes", "--batch-size", "10", "--writers", "1"];
-    assert_foretold(&job.project, || job.whole(), &[(mine, 3)], Some(&["--migrators", "mine"]));
+    assert_foretold(&job.project, || job.whole(), &[(mine, 3)], None);
 }
 
 /// What is tried leaves no trace, and waits for nobody: not in tables, nor in what their numbers are taken from.
@@ -120,5 +120,5 @@ fn a_dry_run_holds_no_locks_and_takes_no_numbers() {
     lock.run("rollback");
     assert_eq!(job.whole(), before);
     let told = dry.result("migrate");
-    assert_eq!((sum(&told, "rejected"), sum(&told, "migrated")), (0, 3), "{told}");
+    assert_eq!((sum(&told, "rejected"), sum(&told, "migrated")), (0, 2), "{told}");
 }

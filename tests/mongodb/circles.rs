@@ -4,6 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::{Job, text};
 use crate::support::circle;
+use crate::support::foretold::{assert_foretold, sum};
 
 /// 25 is headed by somebody who cannot be migrated, for a department that is not there.
 const ROWS: &str = "update employee set department = 99 where id in (175, 296);
@@ -237,4 +238,31 @@ fn circles_that_are_gone_from_v1_are_pruned_whole_and_come_back() {
     assert_eq!([left("departments", 3), left("employees", 82)], [0, 0]);
     job.run(&["rollback", "--force", "--migrators", "mine"]).expect(0);
     assert_eq!(job.whole(), edited);
+}
+
+#[test]
+fn a_dry_run_foretells_what_becomes_of_a_circle() {
+    let job = world();
+    job.v1.execute(
+        "update department set head = 41 where id = 2; update department set head = 82 where id = 3",
+    );
+    let collection = doc! { "collMod": "departments", "validator": { "name": { "$ne": "D7" } } };
+    job.v2.run(collection);
+    let whole = || job.v2.digest(&[]);
+    let back: &[&str] = &["--migrators", "mine"];
+    assert_foretold(&job.project, whole, &[(MIGRATE, 3)], Some(back));
+    job.migrate(MIGRATE, 3);
+    // No department may be headed by 14 any more, and somebody has edited one that is gone.
+    let headed = doc! { "staff.head": { "$ne": job.v2.one("employees", doc! { "number": 14 }).get("_id") } };
+    job.v2.run(doc! { "collMod": "departments", "validator": headed });
+    assert_eq!(job.update("departments", doc! { "number": 2 }, doc! { "$set": { "note": "mine" } }), 1);
+    job.v1.execute(CIRCLES_GO);
+    job.v1.execute(circle::CHANGES);
+    job.v1.execute(
+        "update department set head = 14 where id = 5; update department set name = 'D7!' where id = 7",
+    );
+    let accept = [MIGRATE, &["--accept-changes"]].concat();
+    let prune = [MIGRATE, &["--accept-changes", "--prune"]].concat();
+    let told = assert_foretold(&job.project, whole, &[(&accept, 3), (&prune, 3)], Some(back));
+    assert_eq!([sum(&told[1], "pruned"), sum(&told[1], "prunes_refused")], [2, 2]);
 }

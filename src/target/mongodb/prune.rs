@@ -15,8 +15,9 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::conflicts::Log;
 use super::document::digest;
+use super::foreseen::{Ahead, look};
 use super::ledger::{bson_at, digests, is_written, key_text, line_id};
-use super::references::referred;
+use super::references::{referred, shared_with};
 use super::replaced::{How, Kept, Owner, Slot};
 use super::session::{LEDGER, REPLACED, Shared, at, id_text, raw, text_at};
 use super::shape::{Shape, shapes};
@@ -46,24 +47,29 @@ pub async fn prune(
     plan: &Plan,
     gone: &[(usize, &[String])],
     on_edited: OnEdited,
+    foreseen: Ahead<'_>,
 ) -> Result<Vec<Pruned>> {
     let database = &shared.connection().await?.database;
     let failed = |error: mongodb::error::Error| shared.failed(&error);
     let mut parts: Vec<Part<'_>> =
-        gone.iter().map(|(entity, keys)| Part::new(&plan.entities[*entity], keys)).collect();
+        gone.iter().map(|(entity, keys)| Part::new(&plan.entities[*entity], keys, foreseen)).collect();
     loop {
         let mut going = Going::default();
         for part in &parts {
             part.list(database, &mut going).await.map_err(failed)?;
         }
-        let shared_accounts = shared_with(database, &going).await.map_err(failed)?;
+        let shared_accounts = shared_with(database, &going.accounts, &going.keys, foreseen);
+        let shared_accounts = shared_accounts.await.map_err(failed)?;
         let mut needed = Vec::new();
         for part in &parts {
             let mut of = HashMap::new();
             for Shape { collection, .. } in &part.shapes {
-                let ids = referred(database, plan, part.entity, collection, Some(&going.ids))
-                    .await
-                    .map_err(failed)?;
+                let ids = referred(database, plan, part.entity, collection, Some(&going.ids), foreseen);
+                let mut ids = ids.await.map_err(failed)?;
+                if let Some(foreseen) = look(foreseen) {
+                    let own = going.ids.values().flatten().chain(&going.accounts);
+                    ids.extend(own.filter(|id| foreseen.is_referred_to(collection, id)).cloned());
+                }
                 of.insert(*collection, ids);
             }
             needed.push(of);
@@ -116,6 +122,7 @@ struct Part<'p> {
     shapes: Vec<Shape<'p>>,
     /// The keys of those that are known to stay.
     staying: HashSet<String>,
+    foreseen: Ahead<'p>,
 }
 
 /// What is about to go, by entity.
@@ -127,8 +134,8 @@ struct Going {
 }
 
 impl<'p> Part<'p> {
-    fn new(entity: &'p Entity, keys: &'p [String]) -> Self {
-        Self { entity, keys, shapes: shapes(entity), staying: HashSet::new() }
+    fn new(entity: &'p Entity, keys: &'p [String], foreseen: Ahead<'p>) -> Self {
+        Self { entity, keys, shapes: shapes(entity), staying: HashSet::new(), foreseen }
     }
 
     async fn list(&self, database: &Database, going: &mut Going) -> mongodb::error::Result<()> {
@@ -154,7 +161,8 @@ impl<'p> Part<'p> {
         shared: &'r HashSet<String>,
         on_edited: OnEdited,
     ) -> Removal<'r> {
-        Removal { entity: self.entity, shapes: &self.shapes, keys, needed, shared, on_edited }
+        let Self { entity, shapes, foreseen, .. } = self;
+        Removal { entity, shapes, keys, needed, shared, on_edited, foreseen: *foreseen }
     }
 }
 
@@ -168,31 +176,6 @@ async fn lines(
     raw(database, LEDGER).find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
 }
 
-/// Which of the accounts rows use that stay: one scan of the ledger.
-async fn shared_with(database: &Database, going: &Going) -> mongodb::error::Result<HashSet<String>> {
-    let mut shared = HashSet::new();
-    if going.accounts.is_empty() {
-        return Ok(shared);
-    }
-    let mut cursor = raw(database, LEDGER)
-        .find(doc! { "accountId": { "$exists": true } })
-        .projection(doc! { "accountId": 1 })
-        .batch_size(10_000)
-        .await?;
-    while cursor.advance().await? {
-        let line = cursor.current();
-        let Some(account) = at(line, "accountId").map(id_text).filter(|id| going.accounts.contains(id))
-        else {
-            continue;
-        };
-        let of = text_at(line, "_id.e").and_then(|entity| going.keys.get(entity));
-        if !of.is_some_and(|keys| key_text(line).is_some_and(|key| keys.contains(&key))) {
-            shared.insert(account);
-        }
-    }
-    Ok(shared)
-}
-
 /// Some keys, in one transaction.
 struct Removal<'r> {
     entity: &'r Entity,
@@ -203,6 +186,8 @@ struct Removal<'r> {
     /// Accounts that other rows use.
     shared: &'r HashSet<String>,
     on_edited: OnEdited,
+    /// A dry run's: what it has aborted before.
+    foreseen: Ahead<'r>,
 }
 
 /// Why a row stays.
@@ -248,6 +233,7 @@ impl Step for Removal<'_> {
         let (lines, mut stored) = self.load(transaction).await?;
         let mut log = Log::read(transaction, &entity.name, lines.iter()).await?;
         let (mut pruned, mut records, mut gone) = (Pruned::default(), Vec::new(), Vec::new());
+        let mut left = Vec::new();
         for (row, line) in (0..).zip(&lines) {
             let key = bson_at(line, "_id.k").unwrap_or(Bson::Null);
             let owner = Owner { run: transaction.run, how: How::Removed, entity: &entity.name, key: &key };
@@ -262,6 +248,7 @@ impl Step for Removal<'_> {
                 Ok(of) => {
                     records.extend(of);
                     gone.extend(bson_at(line, "_id"));
+                    left.push(line);
                     log.forget(&key);
                     pruned.removed += 1;
                 }
@@ -285,6 +272,9 @@ impl Step for Removal<'_> {
         transaction.delete(LEDGER, doc! { "_id": { "$in": gone } }).await?;
         log.write(transaction).await?;
         failpoint::reach("mongodb.prune.commit")?;
+        if let Some(mut foreseen) = look(self.foreseen) {
+            foreseen.removed(&stored, left.into_iter());
+        }
         Ok(pruned)
     }
 }
@@ -308,6 +298,9 @@ impl Removal<'_> {
         let mut stored = Stored::default();
         for shape in self.shapes {
             stored.load(transaction, entity, shape, lines.iter()).await?;
+        }
+        if let Some(foreseen) = look(self.foreseen) {
+            stored.assume(foreseen.without());
         }
         Ok((lines, stored))
     }

@@ -2,11 +2,14 @@
 //! `validate` finds references that lead nowhere, and `rollback` makes none.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::MutexGuard;
 
 use mongodb::Database;
 use mongodb::bson::{RawBsonRef, RawDocument, doc};
 
-use super::session::{at, id_text, raw};
+use super::foreseen::{Ahead, Foreseen, look};
+use super::ledger::key_text;
+use super::session::{LEDGER, at, id_text, raw, text_at};
 use super::shape::shapes;
 use super::stored::{By, by};
 use crate::plan::{AccountField, Entity, Fill, Plan, Scope, When, Write};
@@ -56,13 +59,14 @@ pub fn own(entity: &Entity) -> Option<String> {
 
 /// The ids of a collection's documents to which documents of other entities refer at this moment, as text. Roles do not
 /// count: they are part of an account, and go with it. With `going`, documents of the entity's own count too; but none of rows
-/// whose ids are named in it, by entity.
+/// whose ids are named in it, by entity. With `foreseen` (a dry run), documents that would be other ones by now do not count.
 pub async fn referred(
     database: &Database,
     plan: &Plan,
     entity: &Entity,
     collection: &str,
     going: Option<&HashMap<String, HashSet<String>>>,
+    foreseen: Ahead<'_>,
 ) -> mongodb::error::Result<HashSet<String>> {
     let mut ids = HashSet::new();
     for other in plan.entities.iter().filter(|other| going.is_some() || other.name != entity.name) {
@@ -90,7 +94,12 @@ pub async fn referred(
                     let goes = |going: &HashSet<String>| {
                         at(document, owner).is_some_and(|id| going.contains(&id_text(id)))
                     };
-                    if !going.is_some_and(goes) {
+                    let is_other = |of: MutexGuard<'_, Foreseen>| {
+                        let id = at(document, "_id").map(id_text).unwrap_or_default();
+                        of.is_other(&write.table.name, &id)
+                    };
+                    let is_other = look(foreseen).is_some_and(is_other);
+                    if !is_other && !going.is_some_and(goes) {
                         each_at(document, path, &mut |id| ids.extend([id_text(id)]));
                     }
                 }
@@ -98,6 +107,41 @@ pub async fn referred(
         }
     }
     Ok(ids)
+}
+
+/// Which of the accounts rows use that stay, when those with these keys go: one scan of the ledger.
+pub async fn shared_with(
+    database: &Database,
+    accounts: &HashSet<String>,
+    keys: &HashMap<String, HashSet<String>>,
+    foreseen: Ahead<'_>,
+) -> mongodb::error::Result<HashSet<String>> {
+    let mut shared = HashSet::new();
+    if accounts.is_empty() {
+        return Ok(shared);
+    }
+    let mut cursor = raw(database, LEDGER)
+        .find(doc! { "accountId": { "$exists": true } })
+        .projection(doc! { "accountId": 1 })
+        .batch_size(10_000)
+        .await?;
+    while cursor.advance().await? {
+        let line = cursor.current();
+        let Some(account) = at(line, "accountId").map(id_text).filter(|id| accounts.contains(id)) else {
+            continue;
+        };
+        if look(foreseen).is_some_and(|of| of.has_removed(line)) {
+            continue;
+        }
+        let of = text_at(line, "_id.e").and_then(|entity| keys.get(entity));
+        if !of.is_some_and(|keys| key_text(line).is_some_and(|key| keys.contains(&key))) {
+            shared.insert(account);
+        }
+    }
+    if let Some(foreseen) = look(foreseen) {
+        shared.extend(accounts.iter().filter(|id| foreseen.uses(id)).cloned());
+    }
+    Ok(shared)
 }
 
 /// Hands on the values at a dotted path, through arrays; null is no value.
