@@ -33,7 +33,7 @@ fn a_dry_run_foretells_changes_edits_and_removals() {
     job.v1.execute(A_SCHOOL);
     // Rows that the application has beside ours, in tables of its own and in ours.
     job.v2.execute(
-        "create table note (no serial primary key, teacher uuid references \"Teacher\", \
+        "create table note (no serial primary key, teacher uuid references \"Teacher\" deferrable initially deferred, \
            student uuid references \"Student\" on delete cascade); \
          alter table \"Parent\" add constraint short check (occupation <> 'Refused')",
     );
@@ -121,4 +121,53 @@ fn a_dry_run_holds_no_locks_and_takes_no_numbers() {
     assert_eq!(job.whole(), before);
     let told = dry.result("migrate");
     assert_eq!((sum(&told, "rejected"), sum(&told, "migrated")), (0, 2), "{told}");
+}
+
+/// Foreign keys to tables that are not migrated, and what is told of a row that is rejected; by a user who may do no more than a
+/// run needs.
+#[test]
+fn a_dry_run_asks_the_tables_beside_ours_and_needs_no_further_rights() {
+    let job = Job::new(300, &[]);
+    job.v1.execute(A_SCHOOL);
+    job.v2.execute(
+        "create table known (name text primary key); insert into known values ('Cook'); \
+         create schema own; create table own.desk (no serial, teacher uuid, school uuid references \"School\")",
+    );
+    job.migrate(&[], 0);
+    job.v2.execute(
+        "insert into known select distinct occupation from \"Parent\" where occupation is not null on conflict do nothing; \
+         alter table \"Parent\" add constraint known foreign key (occupation) references known; \
+         alter table \"Student\" add constraint \"short \"\"number\"\"\" check (length(\"admissionNo\") < 20); \
+         create unique index \"Student at home\" on \"Student\" (\"className\") where \"className\" like 'at home%'; \
+         insert into own.desk (school) select target_id::uuid from v1v2.ledger where key = 'b-closing'",
+    );
+    let role = format!("dry_{}", job.v2.name());
+    job.v2.execute(&format!(
+        "create role {role} login password 'secret' ; grant usage on schema v1v2 to {role}; \
+         grant all on all tables in schema v1v2 to {role}; grant all on all sequences in schema v1v2 to {role}; \
+         grant select, insert, update, delete on all tables in schema public to {role}; \
+         grant select on own.desk to {role}"
+    ));
+    upheaval(&job.v1);
+    job.v1.execute(
+        "insert into \"Student\" (id, \"schoolId\", \"admissionNo\", name, \"updatedAt\", \"className\", \"gradeLevel\") \
+           select 'new-' || n, min(id), case n when 1 then repeat('9', 30) else 'NEW-' || n end, 'New Student', now(), 'at home', 'JSS 1' \
+           from \"School\", generate_series(1, 3) n group by n",
+    );
+    let url = format!("postgres://{role}:secret@{}", job.v2.url().split_once('@').unwrap().1);
+    let Job { v1, v2, project } = job;
+    let project = project.env("V2_DATABASE_URL", &url);
+    let job = Job { v1, v2, project };
+    let prune: &[&str] = &["--accept-changes", "--prune"];
+    let told = assert_foretold(&job.project, || job.whole(), &[(KEPT, 3)], Some(&[]));
+    assert_eq!((sum(&told[0], "rejected"), sum(&told[0], "changes_refused")), (2, 3), "{}", told[0]);
+    let reasons = told[0]["first_rejects"].to_string();
+    assert!(reasons.contains("(constraint Student at home)"), "{reasons}");
+    // What may not be read cannot be asked; then the run may find that it is in use.
+    let dry = job.run(&[&["migrate", "--dry-run", "--json"], prune].concat()).expect(3);
+    assert_eq!(sum(&dry.result("migrate"), "prunes_refused"), 0);
+    job.v2.execute(&format!("grant usage on schema own to {role}"));
+    let told = assert_foretold(&job.project, || job.whole(), &[(prune, 3)], Some(&[]));
+    assert_eq!(sum(&told[0], "prunes_refused"), 1);
+    job.v2.execute(&format!("drop owned by {role}; drop role {role}"));
 }

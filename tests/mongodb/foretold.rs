@@ -105,3 +105,25 @@ fn a_dry_run_of_an_edited_definition_tries_all_rows() {
         assert_foretold(&job.project, || job.everything(), &[(mine, 3)], Some(&["--migrators", "mine"]));
     assert_eq!(sum(&told[0], "changes_refused"), 1);
 }
+
+/// The only thing in which it is more cautious than the run (`docs/changes.md`).
+#[test]
+fn a_dry_run_does_not_know_what_earlier_chunks_would_free() {
+    let job = Job::new(60, &[]);
+    job.migrate(&[], 0);
+    job.v1.execute(
+        "update \"Student\" set \"schoolId\" = (select min(id) from \"School\"), \"admissionNo\" = 'no. ' || id",
+    );
+    job.migrate(&[], 0);
+    job.v1.execute(
+        "drop index \"Student_admissionNo_key\"; \
+         create temporary table two as select id, row_number() over (order by id collate \"C\") as no from \"Student\" order by id collate \"C\" limit 2; \
+         update \"Student\" set \"admissionNo\" = 'first' where id = (select id from two where no = 1); \
+         update \"Student\" set \"admissionNo\" = 'no. ' || (select id from two where no = 1) where id = (select id from two where no = 2)",
+    );
+    let small = ["--json", "--batch-size", "1", "--writers", "1", "--skip-validation"];
+    let dry = job.run(&[&["migrate", "--dry-run"], &small[..]].concat()).expect(3);
+    assert_eq!(sum(&dry.result("migrate"), "changes_refused"), 1);
+    let run = job.migrate(&small, 0);
+    assert_eq!(sum(&run.result("migrate"), "changes_refused"), 0);
+}

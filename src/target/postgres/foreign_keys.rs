@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::copies::Copies;
 use super::table;
-use crate::plan::TableName;
+use crate::plan::{Fill, Plan, TableName};
 use crate::source::quoted;
 
 /// One of V2's foreign keys.
@@ -44,7 +44,8 @@ select c.conname::text as name, n.nspname::text as schema, r.relname::text as ta
   tn.nspname::text as to_schema, t.relname::text as to_table, tk.names as to_columns,
   case when starts_with(def, head) then regexp_replace(substr(def, length(head) + 1), ' NOT VALID$', '') end as rest,
   c.confdeltype in ('a', 'r') as restricts,
-  has_table_privilege(r.oid, 'select') and has_table_privilege(t.oid, 'select') as readable
+  has_table_privilege(r.oid, 'select') and has_schema_privilege(n.oid, 'usage')
+    and has_table_privilege(t.oid, 'select') and has_schema_privilege(tn.oid, 'usage') as readable
 from pg_constraint c
   join pg_class r on r.oid = c.conrelid join pg_namespace n on n.oid = r.relnamespace
   join pg_class t on t.oid = c.confrelid join pg_namespace tn on tn.oid = t.relnamespace,
@@ -58,17 +59,27 @@ where c.contype = 'f' and c.conparentid = 0 and not r.relispartition
   and (c.conrelid = any ($1::text[]::regclass[]) or c.confrelid = any ($1::text[]::regclass[]))
 order by 1";
 
-/// Makes them.
-pub async fn make(connection: &mut PgConnection, copies: &Copies) -> sqlx::Result<()> {
+/// Makes them. `with_rows`: V2's rows are in the copies. Where there are none yet, nothing goes, and whether our rows refer to
+/// each other's is known to the engine.
+pub async fn make(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    copies: &Copies,
+    with_rows: bool,
+) -> sqlx::Result<()> {
     let tables: Vec<String> = copies.iter().map(|(of, _)| table(of)).collect();
     let found: Vec<Found> = sqlx::query_as(FOREIGN_KEYS).bind(&tables).fetch_all(&mut *connection).await?;
     let speaks = "select exists (select from pg_language where lanname = 'plpgsql' and has_language_privilege(oid, 'usage'))";
     let speaks: bool = sqlx::query_scalar(speaks).fetch_one(&mut *connection).await?;
     for (number, of) in found.into_iter().map(ForeignKey::from).enumerate() {
         let sql = match (copies.get(&of.table), copies.get(&of.to)) {
-            (Some(from), Some(to)) => of.between(from, to),
-            (Some(copy), None) if speaks && of.readable => Some(of.leads_somewhere(number, copy)),
-            (None, Some(copy)) if speaks && of.readable && of.restricts => Some(of.holds(number, copy)),
+            (Some(from), Some(to)) if with_rows => of.between(from, to),
+            (Some(copy), None) if speaks && of.readable && !of.is_looked_up(plan) => {
+                Some(of.leads_somewhere(number, copy))
+            }
+            (None, Some(copy)) if speaks && of.readable && of.restricts && with_rows => {
+                Some(of.holds(number, copy))
+            }
             _ => None,
         };
         let Some(sql) = sql else {
@@ -81,6 +92,15 @@ pub async fn make(connection: &mut PgConnection, copies: &Copies) -> sqlx::Resul
 }
 
 impl ForeignKey {
+    /// Whether the ids come from V2 itself.
+    fn is_looked_up(&self, plan: &Plan) -> bool {
+        let writes = plan.entities.iter().flat_map(|entity| &entity.writes);
+        let of_table = writes.filter(|write| write.table == self.table);
+        let mut filled =
+            of_table.flat_map(|write| &write.columns).filter(|of| self.columns.contains(&of.name));
+        filled.all(|column| matches!(column.fill, Fill::Lookup { .. }))
+    }
+
     /// The same between copies. What is there already was looked at by V2.
     fn between(&self, from: &TableName, to: &TableName) -> Option<String> {
         let rest = self.rest.as_ref().filter(|rest| !rest.contains("NOT ENFORCED"))?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use super::careful::SPEAK_UP;
 use super::replace::{How, Session, XIDS};
 use super::rollback::{belongs_by, refers_to_itself};
 use super::stage::Stage;
@@ -353,7 +354,7 @@ impl Session<'_> {
             ))
             .await?;
         }
-        Ok(())
+        self.execute(SPEAK_UP).await
     }
 }
 

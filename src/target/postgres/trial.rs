@@ -52,10 +52,7 @@ impl Trial {
             for of in copies.iter() {
                 copies::make(&mut connection, of, with_rows).await?;
             }
-            // Into an empty V2 there are none either: a bulk load takes them away, and the engine checks references by itself.
-            if with_rows {
-                foreign_keys::make(&mut connection, &copies).await?;
-            }
+            foreign_keys::make(&mut connection, &real, &copies, with_rows).await?;
             pretend_ledger(&mut connection).await
         };
         made.await.map_err(|error| match &error {
@@ -97,8 +94,12 @@ impl Trial {
             let (connection, patience) = (&mut self.connection, self.patience);
             let (run, how, stage) = (RUN, How::Changed, Stage::Copies);
             let mut session = Session { connection, patience, run, entity, how, stage };
-            match session.update(batch, rows, one_by_one).await {
-                Ok(()) => return self.execute("commit").await,
+            let updated = match session.update(batch, rows, one_by_one).await {
+                Ok(()) => self.execute("commit").await,
+                Err(error) => Err(error),
+            };
+            match updated {
+                Ok(()) => return Ok(()),
                 Err(error) if classify(&error) == Class::Row && !one_by_one => {
                     self.execute("rollback").await?;
                     one_by_one = true;

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use sqlx::AssertSqlSafe;
 
-use super::careful::refused;
+use super::careful::{SPEAK_UP, refused};
 use super::replace::{Found, How, Session, XIDS, found_by};
 use super::sent::Sent;
 use super::stage::Stage;
@@ -182,8 +182,12 @@ impl Session<'_> {
         self.execute("savepoint part").await?;
         for row in rows.clone() {
             self.execute("savepoint one").await?;
-            match self.update_all(batch, &[row]).await {
-                Ok(_) => self.execute("release savepoint one").await?,
+            let updated = match self.update_all(batch, &[row]).await {
+                Ok(_) => self.execute(SPEAK_UP).await,
+                Err(error) => Err(error),
+            };
+            match updated {
+                Ok(()) => self.execute("release savepoint one").await?,
                 Err(error) if classify(&error) == Class::Row => {
                     self.execute("rollback to savepoint one; release savepoint one").await?;
                     batch.reject(row, refused(&error));
