@@ -7,14 +7,14 @@ use crate::support::sample::{A_SCHOOL, upheaval};
 
 impl Job {
     /// All that V2 holds, its own notes, sequences and structure included, and which transaction wrote each row.
-    fn whole(&self) -> (Digest, Vec<Vec<Option<String>>>, Vec<Vec<Option<String>>>) {
+    fn whole(&self) -> (Digest, [Vec<Vec<Option<String>>>; 2]) {
         let rows = self.v2.rows(
             "select 'sequence', schemaname || sequencename, last_value::text from pg_sequences \
              union all select 'user', id::text, xmin::text from \"User\" \
              union all select 'student', id::text, xmin::text from \"Student\" \
              union all select 'line', entity || key, xmin::text from v1v2.ledger order by 1, 2",
         );
-        (self.v2.digest(&["public", "v1v2"], &[]), self.structure(), rows)
+        (self.v2.digest(&["public", "v1v2"], &[]), [self.structure(), rows])
     }
 
     /// A row's id in V2, or that of its account.
