@@ -262,10 +262,11 @@ fn changes(output: &Output, of: &EntitySummary, dry_run: bool) {
     if of.gone > 0 {
         let gone = format!("{name}: {} migrated rows are no longer in V1", of.gone);
         let kept = of.prunes_refused;
+        let (were, stay) = if dry_run { ("would be", "would stay") } else { ("were", "stay") };
         output.line(match of.pruned {
             0 if kept == 0 => format!("{gone}; `--prune` removes them from V2"),
-            pruned if kept == 0 => format!("{gone}; {pruned} were removed from V2"),
-            pruned => format!("{gone}; {pruned} were removed from V2, {kept} stay (see conflicts)"),
+            pruned if kept == 0 => format!("{gone}; {pruned} {were} removed from V2"),
+            pruned => format!("{gone}; {pruned} {were} removed from V2, {kept} {stay} (see conflicts)"),
         });
     }
 }

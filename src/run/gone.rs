@@ -9,19 +9,32 @@ use std::sync::PoisonError;
 use super::Shared;
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::target::RunLock;
+use crate::target::{RunLock, Trial};
+
+/// Who removes.
+pub(super) enum Remover<'r> {
+    /// The run.
+    Real(&'r mut dyn RunLock),
+    /// A dry run.
+    Trial(&'r mut dyn Trial),
+}
 
 /// Removes rows of V2, and counts them.
-pub(super) async fn prune(shared: &Shared, lock: &mut dyn RunLock) -> Result<()> {
+pub(super) async fn prune(shared: &Shared, mut remover: Remover<'_>) -> Result<()> {
     let gone = std::mem::take(&mut *shared.gone.lock().unwrap_or_else(PoisonError::into_inner));
     for together in together(&shared.plan, &gone).into_iter().rev() {
         let some = together.filter(|&entity| !gone[entity].is_empty());
         let some: Vec<(usize, &[String])> = some.map(|entity| (entity, &*gone[entity])).collect();
         for (entity, keys) in &some {
             let name = &shared.plan.entities[*entity].name;
-            shared.observer.step(&format!("removing {} rows of {name} that V1 no longer has", keys.len()));
+            let does = if shared.dry_run { "trying to remove" } else { "removing" };
+            shared.observer.step(&format!("{does} {} rows of {name} that V1 no longer has", keys.len()));
         }
-        let pruned = lock.prune(&shared.plan, &some, shared.settings.on_edited).await?;
+        let on_edited = shared.settings.on_edited;
+        let pruned = match &mut remover {
+            Remover::Real(lock) => lock.prune(&shared.plan, &some, on_edited).await?,
+            Remover::Trial(trial) => trial.prune(&some, on_edited).await?,
+        };
         for ((entity, _), pruned) in some.iter().zip(pruned) {
             shared.summary.pruned(*entity, pruned);
         }

@@ -372,16 +372,21 @@ async fn carry(
     }
     let worked = workers.finish().await;
     // A writer's error explains why the reader could not go on, not the other way round.
-    let trial = match (worked, read) {
+    let mut trial = match (worked, read) {
         (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
         (Ok(trial), Ok(())) => trial,
     };
 
     failpoint::reach("run.carried")?;
+    if let Some(trial) = &mut trial
+        && !job.stop.asked()
+    {
+        gone::prune(&shared, gone::Remover::Trial(&mut **trial)).await?;
+    }
     if let Goal::Real(lock) = &mut goal
         && !job.stop.asked()
     {
-        gone::prune(&shared, &mut **lock).await?;
+        gone::prune(&shared, gone::Remover::Real(&mut **lock)).await?;
         for &entity in &job.selected {
             let of = &plan.entities[entity];
             if shared.edited_definitions[entity] && !job.options.filters.contains_key(&*of.name) {

@@ -136,8 +136,6 @@ async fn write(
         failpoint::reach("write.converted")?;
         match &mut sink {
             Sink::Real(writer) => writer.commit(&mut batch).await?,
-            // What a change would do is told as far as converting the row can tell.
-            Sink::Trial(_) if batch.update.is_some() => {}
             Sink::Trial(trial) => trial.commit(&mut batch).await?,
             Sink::Compare(comparer) => {
                 let differences = comparer.compare(&mut batch).await?;

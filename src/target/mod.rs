@@ -289,6 +289,9 @@ pub trait Trial: Send {
     /// As [`Writer::commit`].
     async fn commit(&mut self, batch: &mut Batch) -> Result<()>;
 
+    /// As [`RunLock::prune`], after everything that the run would commit before it.
+    async fn prune(&mut self, gone: &[(usize, &[String])], on_edited: OnEdited) -> Result<Vec<Pruned>>;
+
     /// The first records of each table, as lines of JSON with passwords masked; `entities` by index of the plan.
     async fn samples(&mut self, entities: &[usize]) -> Result<Vec<(String, Vec<String>)>>;
 

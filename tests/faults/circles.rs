@@ -1,6 +1,7 @@
 //! Entities and tables that refer to each other in a circle.
 
 use crate::job::Job;
+use crate::support::foretold::{assert_foretold, sum};
 use crate::support::{Database, Digest, Project, circle};
 
 /// The circle, and the program between the databases.
@@ -148,8 +149,7 @@ fn a_circle_of_entities_is_filled_in_at_the_end_and_taken_back_whole() {
     let world = World::new();
     world.project.run(&["check"]).expect(0);
     let dry = world.project.run(&["migrate", "--dry-run"]).expect(3);
-    // What V2 would refuse of a change is not tried.
-    assert!(dry.stdout.contains("departments: 2 rows lack"), "{}", dry.stdout);
+    assert!(dry.stdout.contains("departments: 3 rows lack"), "{}", dry.stdout);
     assert!(dry.stdout.contains("missing-reference: null"), "{}", dry.stdout);
     let run = world.migrate(&[], 3);
     assert!(run.stdout.contains("departments: 3 rows lack"), "{}", run.stdout);
@@ -401,4 +401,21 @@ fn a_circle_that_somebody_else_holds_stays_whole() {
     world.v2.execute("drop table room");
     world.project.run(&["rollback", "--force"]).expect(0);
     assert_eq!((world.v2.rows(HELD), world.result()), (held, before));
+}
+
+#[test]
+fn a_dry_run_foretells_what_becomes_of_a_circle() {
+    let world = World::new();
+    let whole = || world.v2.digest(&["public", "v1v2"], &[]);
+    assert_foretold(&world.project, whole, &[(&["--batch-size", "16"], 3)], Some(&[]));
+    world.v1.execute(
+        "update department set head = 39 + id where id = 2; update department set head = 82 where id = 3",
+    );
+    world.migrate(&[], 3);
+    world.v2.execute("create table room (of integer references department); insert into room values (2)");
+    world.v1.execute(CIRCLES_GO);
+    world.v1.execute(circle::CHANGES);
+    let ways: [(&[&str], i32); 2] = [(&[], 3), (&["--prune", "--batch-size", "5"], 3)];
+    let told = assert_foretold(&world.project, whole, &ways, Some(&[]));
+    assert_eq!([sum(&told[1], "pruned"), sum(&told[1], "prunes_refused")], [2, 2]);
 }

@@ -3,6 +3,7 @@
 mod carry;
 mod contact;
 mod definition;
+mod foretold;
 mod interrupted;
 mod narrow;
 mod once;

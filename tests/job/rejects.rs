@@ -1,6 +1,7 @@
 //! A row that cannot be migrated costs only itself.
 
 use super::Job;
+use crate::support::foretold::{assert_foretold, sum};
 use crate::support::sample;
 
 #[test]
@@ -76,6 +77,37 @@ fn a_dry_run_finds_what_the_database_would_refuse() {
     job.v2.execute("alter table \"Student\" add constraint short check (length(\"admissionNo\") < 1000)");
     let dry = job.run(&["migrate", "--dry-run"]).expect(3);
     assert!(dry.stdout.contains(&odd) && dry.stdout.contains("database-23514"), "{}", dry.stdout);
+}
+
+/// What V2 says only at COMMIT is said of a chunk; which row it was has to be found out.
+#[test]
+fn a_row_that_v2_refuses_only_at_commit_is_rejected_alone() {
+    let job = Job::new(200, &[]);
+    let occupations =
+        "select count(*) from \"Parent\" where occupation is not null and occupation <> 'Unheard of'";
+    job.v2.execute("create table occupation (name text primary key)");
+    for occupation in job.v1.rows("select distinct occupation from \"Parent\" where occupation is not null") {
+        job.v2.execute(&format!("insert into occupation values ('{}')", occupation[0].as_deref().unwrap()));
+    }
+    job.v2.execute(
+        "alter table \"Parent\" add constraint known foreign key (occupation) references occupation deferrable initially deferred",
+    );
+    let unheard = |offset: u32| {
+        job.v1.execute(&format!(
+            "update \"Parent\" set occupation = 'Unheard of' where id = (select id from \"Parent\" order by id offset {offset} limit 1)"
+        ));
+    };
+    unheard(20);
+    let ways: [(&[&str], i32); 1] = [(&["--no-bulk"], 3)];
+    let whole = || job.v2.digest(&["public", "v1v2"], &[]);
+    let told = assert_foretold(&job.project, whole, &ways, None);
+    assert_eq!(told[0]["rejects"], serde_json::json!({ "parents database-23503": 1 }));
+    assert_eq!(job.v2.one(occupations), job.v1.one(occupations));
+    unheard(21);
+    job.v1.execute("update \"Parent\" set \"updatedAt\" = \"updatedAt\" + interval '1 day'");
+    let told = assert_foretold(&job.project, whole, &ways, None);
+    assert_eq!(sum(&told[0], "changes_refused"), 1);
+    assert_eq!(job.v2.count("v1v2.conflicts where kind = 'change_refused'"), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::{Job, text};
 use crate::support::circle;
+use crate::support::foretold::{assert_foretold, sum};
 
 /// 25 is headed by somebody who cannot be migrated, for a department that is not there.
 const ROWS: &str = "update employee set department = 99 where id in (175, 296);
@@ -320,4 +321,31 @@ fn a_circle_of_which_a_row_is_edited_while_others_are_removed_stays_whole() {
     assert_eq!(job.v2.count("departments", of_many("number")), 10);
     assert_eq!(job.v2.count("employees", doc! { "number": { "$gt": 10_000 } }), 10);
     assert_eq!(held(&job).len(), rows - 3 * 890);
+}
+
+#[test]
+fn a_dry_run_foretells_what_becomes_of_a_circle() {
+    let job = world();
+    job.v1.execute(
+        "update department set head = 41 where id = 2; update department set head = 82 where id = 3",
+    );
+    let collection = doc! { "collMod": "departments", "validator": { "name": { "$ne": "D7" } } };
+    job.v2.run(collection);
+    let whole = || job.v2.digest(&[]);
+    let back: &[&str] = &["--migrators", "mine"];
+    assert_foretold(&job.project, whole, &[(MIGRATE, 3)], Some(back));
+    job.migrate(MIGRATE, 3);
+    // No department may be headed by 14 any more, and somebody has edited one that is gone.
+    let headed = doc! { "staff.head": { "$ne": job.v2.one("employees", doc! { "number": 14 }).get("_id") } };
+    job.v2.run(doc! { "collMod": "departments", "validator": headed });
+    assert_eq!(job.update("departments", doc! { "number": 2 }, doc! { "$set": { "note": "mine" } }), 1);
+    job.v1.execute(CIRCLES_GO);
+    job.v1.execute(circle::CHANGES);
+    job.v1.execute(
+        "update department set head = 14 where id = 5; update department set name = 'D7!' where id = 7",
+    );
+    let accept = [MIGRATE, &["--accept-changes"]].concat();
+    let prune = [MIGRATE, &["--accept-changes", "--prune"]].concat();
+    let told = assert_foretold(&job.project, whole, &[(&accept, 3), (&prune, 3)], Some(back));
+    assert_eq!([sum(&told[1], "pruned"), sum(&told[1], "prunes_refused")], [2, 2]);
 }

@@ -6,6 +6,7 @@ mod circles;
 mod compare;
 mod definition;
 mod failover;
+mod foretold;
 mod hierarchy;
 mod ids;
 mod interrupted;

@@ -8,6 +8,7 @@
 
 pub mod circle;
 pub mod databases;
+pub mod foretold;
 pub mod mongod;
 pub mod mongodb;
 pub mod prepared;

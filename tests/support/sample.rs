@@ -78,3 +78,43 @@ pub fn pilot(v1: &Database) -> (String, [String; 6]) {
     let arguments = ["--entities", "schools,teachers", "--filter", &schools, "--filter", &teachers];
     (school, arguments.map(str::to_owned))
 }
+
+/// A school that is going to close ([`upheaval`]), and its people.
+pub const A_SCHOOL: &str = r#"
+    insert into "School" (id, name, code, "updatedAt") values ('b-closing', 'Closing', 'CLOSING', now());
+    update "Student" set "schoolId" = 'b-closing' where id in (select id from "Student" order by id offset 40 limit 6);
+    update "Teacher" set "schoolId" = 'b-closing' where id in (select id from "Teacher" order by id offset 4 limit 2);
+    update "Parent" set "schoolId" = 'b-closing' where id in (select id from "Parent" order by id offset 14 limit 2);
+"#;
+
+/// Much at once: beside [`CHANGES`] and [`DEPARTURES`], [`A_SCHOOL`] closes and its people move to one that is new; a teacher is
+/// replaced by another one with the same email; a parent who is a teacher, too, is not a parent any more; somebody moves to a
+/// school that is nowhere; and a parent has an occupation that V2 is to refuse ([`REFUSED`]).
+pub fn upheaval(v1: &Database) {
+    for sql in [CHANGES, DEPARTURES, AN_ARRIVAL, UPHEAVAL] {
+        v1.execute(sql);
+    }
+}
+
+/// The occupation of a parent whom [`upheaval`] changes.
+pub const REFUSED: &str = "Refused";
+
+const UPHEAVAL: &str = r#"
+    alter table "Student" drop constraint "Student_schoolId_fkey";
+    insert into "School" (id, name, code, "updatedAt") values ('a-new-school', 'New', 'NEW-1', now());
+    update "Student" set "schoolId" = 'a-new-school' where "schoolId" = 'b-closing';
+    update "Teacher" set "schoolId" = 'a-new-school' where "schoolId" = 'b-closing';
+    update "Parent" set "schoolId" = 'a-new-school' where "schoolId" = 'b-closing';
+    delete from "School" where id = 'b-closing';
+    create temporary table replaced as select * from "Teacher" where email is not null order by id offset 9 limit 1;
+    delete from "Teacher" where id in (select id from replaced);
+    update replaced set id = 'a-new-teacher', name = 'Somebody Entirely New', phone = null, "employeeNo" = 'NEW-1';
+    insert into "Teacher" select * from replaced;
+    create temporary table both_of_them as
+        select p.id from "Parent" p join "Teacher" t on lower(trim(p.email)) = lower(trim(t.email)) order by p.id limit 1;
+    delete from "_ParentToStudent" where "A" in (select id from both_of_them);
+    delete from "Parent" where id in (select id from both_of_them);
+    update "Student" set "schoolId" = 'nowhere' where id = (select id from "Student" order by id offset 30 limit 1);
+    update "Parent" set occupation = 'Refused' where id = (select id from "Parent" order by id offset 8 limit 1);
+    update "Parent" set occupation = 'Cook' where id in (select id from "Parent" order by id offset 9 limit 4);
+"#;

@@ -394,7 +394,7 @@ impl target::RunLock for RunLock {
     ) -> Result<Vec<Pruned>> {
         let again = "run the same command again: it goes on where this one stopped";
         let mut steps = Steps::of(&self.held.shared, &self.held.connection, self.run.number, again).await?;
-        prune::prune(&mut steps, &self.held.shared, plan, gone, on_edited).await
+        prune::prune(&mut steps, &self.held.shared, plan, gone, on_edited, None).await
     }
 
     async fn rollback(

@@ -16,6 +16,7 @@ mod date;
 mod definition;
 mod digest;
 pub mod document;
+mod foreseen;
 mod groups;
 mod hierarchy;
 mod json;
@@ -117,8 +118,8 @@ impl Target for MongoDb {
         Box::new(writer::Writer::new(self.shared.clone(), plan.clone(), run.number, ending))
     }
 
-    async fn trial(&self, plan: &Arc<Plan>, _with_rows: bool) -> Result<Box<dyn Trial>> {
-        Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone())))
+    async fn trial(&self, plan: &Arc<Plan>, with_rows: bool) -> Result<Box<dyn Trial>> {
+        Ok(Box::new(trial::Trial::new(self.shared.clone(), plan.clone(), with_rows)))
     }
 
     async fn comparer(&self, plan: &Arc<Plan>) -> Result<Box<dyn Comparer>> {

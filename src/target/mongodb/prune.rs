@@ -15,11 +15,12 @@ use futures_util::TryStreamExt;
 use mongodb::Database;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 
+use super::foreseen::{Ahead, look};
 use super::groups::groups;
 use super::ledger::{key_text, line_id};
-use super::references::{own, references, referred};
+use super::references::{own, references, referred, shared_with};
 use super::removal::{Removal, Removed, Together};
-use super::session::{LEDGER, Shared, at, id_text, raw, text_at};
+use super::session::{LEDGER, Shared, at, id_text, raw};
 use super::shape::{Shape, shapes};
 use super::step::Steps;
 use crate::error::Result;
@@ -42,6 +43,7 @@ pub async fn prune(
     plan: &Plan,
     gone: &[(usize, &[String])],
     on_edited: OnEdited,
+    foreseen: Ahead<'_>,
 ) -> Result<Vec<Pruned>> {
     let database = &shared.connection().await?.database;
     let mut parts: Vec<Part<'_>> =
@@ -50,7 +52,8 @@ pub async fn prune(
     let relies = refer_to_each_other(plan, &parts);
     let mut pruned = vec![Pruned::default(); parts.len()];
     'look: loop {
-        let found = Found::look(database, plan, &parts).await.map_err(|error| shared.failed(&error))?;
+        let found =
+            Found::look(database, plan, &parts, foreseen).await.map_err(|error| shared.failed(&error))?;
         let transactions = found.transactions();
         if relies {
             let mut staying = Vec::new();
@@ -148,10 +151,17 @@ struct Found<'p> {
     needed: Vec<HashMap<&'p str, HashSet<String>>>,
     /// Accounts that rows use that stay.
     shared: HashSet<String>,
+    /// A dry run's: what it has aborted before.
+    foreseen: Ahead<'p>,
 }
 
 impl<'p> Found<'p> {
-    async fn look(database: &Database, plan: &Plan, parts: &[Part<'p>]) -> mongodb::error::Result<Self> {
+    async fn look(
+        database: &Database,
+        plan: &Plan,
+        parts: &[Part<'p>],
+        foreseen: Ahead<'p>,
+    ) -> mongodb::error::Result<Self> {
         // Roles are brought back in the reverse of this order.
         let open = |(number, part): (usize, &Part<'p>)| {
             let open = part.keys.iter().filter(|key| !part.done.contains(key.as_str()));
@@ -187,7 +197,7 @@ impl<'p> Found<'p> {
                 }
             }
         }
-        let shared = shared_with(database, &going).await?;
+        let shared = shared_with(database, &going.accounts, &going.keys, foreseen).await?;
         let mut needed = Vec::new();
         for part in parts {
             let name = &*part.entity.name;
@@ -197,12 +207,18 @@ impl<'p> Found<'p> {
                     let from = by_id.get(&(&*other.name, owner));
                     refers.extend(from.copied().zip(by_id.get(&(name, id)).copied()));
                 };
-                let ids = referred(database, plan, part.entity, collection, Some((&going.ids, &mut refer)));
-                of.insert(*collection, ids.await?);
+                let of_going = Some((&going.ids, &mut refer as _));
+                let ids = referred(database, plan, part.entity, collection, of_going, foreseen);
+                let mut ids = ids.await?;
+                if let Some(foreseen) = look(foreseen) {
+                    let own = going.ids.values().flatten().chain(&going.accounts);
+                    ids.extend(own.filter(|id| foreseen.is_referred_to(collection, id)).cloned());
+                }
+                of.insert(*collection, ids);
             }
             needed.push(of);
         }
-        Ok(Self { rows, refers, needed, shared })
+        Ok(Self { rows, refers, needed, shared, foreseen })
     }
 
     /// Which rows go together, as keys by part, in the order in which they go.
@@ -254,31 +270,7 @@ impl<'p> Found<'p> {
                 on_edited,
             }
         };
-        Together { removals: rows.iter().map(removal).collect(), asks: false, relies }
+        let removals = rows.iter().map(removal).collect();
+        Together { removals, asks: false, relies, foreseen: self.foreseen }
     }
-}
-
-/// Which of the accounts rows use that stay: one scan of the ledger.
-async fn shared_with(database: &Database, going: &Going) -> mongodb::error::Result<HashSet<String>> {
-    let mut shared = HashSet::new();
-    if going.accounts.is_empty() {
-        return Ok(shared);
-    }
-    let mut cursor = raw(database, LEDGER)
-        .find(doc! { "accountId": { "$exists": true } })
-        .projection(doc! { "accountId": 1 })
-        .batch_size(10_000)
-        .await?;
-    while cursor.advance().await? {
-        let line = cursor.current();
-        let Some(account) = at(line, "accountId").map(id_text).filter(|id| going.accounts.contains(id))
-        else {
-            continue;
-        };
-        let of = text_at(line, "_id.e").and_then(|entity| going.keys.get(entity));
-        if !of.is_some_and(|keys| key_text(line).is_some_and(|key| keys.contains(&key))) {
-            shared.insert(account);
-        }
-    }
-    Ok(shared)
 }

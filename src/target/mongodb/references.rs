@@ -2,11 +2,14 @@
 //! `validate` finds references that lead nowhere, and `rollback` makes none.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::MutexGuard;
 
 use mongodb::Database;
 use mongodb::bson::{RawBsonRef, RawDocument, doc};
 
-use super::session::{at, id_text, raw};
+use super::foreseen::{Ahead, Foreseen, look};
+use super::ledger::key_text;
+use super::session::{LEDGER, at, id_text, raw, text_at};
 use super::shape::shapes;
 use super::stored::{By, by};
 use crate::plan::{AccountField, Entity, Fill, Plan, Scope, When, Write};
@@ -61,13 +64,14 @@ pub type Going<'g> =
 
 /// The ids of a collection's documents to which documents of other entities refer at this moment, as text. Roles do not
 /// count: they are part of an account, and go with it. With `going`, documents of the entity's own count too; but none of rows
-/// that are about to go.
+/// that are about to go. With `foreseen` (a dry run), documents that would be other ones by now do not count.
 pub async fn referred(
     database: &Database,
     plan: &Plan,
     entity: &Entity,
     collection: &str,
     mut going: Option<Going<'_>>,
+    foreseen: Ahead<'_>,
 ) -> mongodb::error::Result<HashSet<String>> {
     let mut ids = HashSet::new();
     let itself = going.is_some();
@@ -92,6 +96,13 @@ pub async fn referred(
                 let mut cursor = documents.find(doc! {}).projection(fields).batch_size(10_000).await?;
                 while cursor.advance().await? {
                     let document = cursor.current();
+                    let is_other = |of: MutexGuard<'_, Foreseen>| {
+                        let id = at(document, "_id").map(id_text).unwrap_or_default();
+                        of.is_other(&write.table.name, &id)
+                    };
+                    if look(foreseen).is_some_and(is_other) {
+                        continue;
+                    }
                     let of = at(document, owner).map(id_text).unwrap_or_default();
                     match &mut going {
                         Some((going, tell))
@@ -106,6 +117,41 @@ pub async fn referred(
         }
     }
     Ok(ids)
+}
+
+/// Which of the accounts rows use that stay, when those with these keys go: one scan of the ledger.
+pub async fn shared_with(
+    database: &Database,
+    accounts: &HashSet<String>,
+    keys: &HashMap<String, HashSet<String>>,
+    foreseen: Ahead<'_>,
+) -> mongodb::error::Result<HashSet<String>> {
+    let mut shared = HashSet::new();
+    if accounts.is_empty() {
+        return Ok(shared);
+    }
+    let mut cursor = raw(database, LEDGER)
+        .find(doc! { "accountId": { "$exists": true } })
+        .projection(doc! { "accountId": 1 })
+        .batch_size(10_000)
+        .await?;
+    while cursor.advance().await? {
+        let line = cursor.current();
+        let Some(account) = at(line, "accountId").map(id_text).filter(|id| accounts.contains(id)) else {
+            continue;
+        };
+        if look(foreseen).is_some_and(|of| of.has_removed(line)) {
+            continue;
+        }
+        let of = text_at(line, "_id.e").and_then(|entity| keys.get(entity));
+        if !of.is_some_and(|keys| key_text(line).is_some_and(|key| keys.contains(&key))) {
+            shared.insert(account);
+        }
+    }
+    if let Some(foreseen) = look(foreseen) {
+        shared.extend(accounts.iter().filter(|id| foreseen.uses(id)).cloned());
+    }
+    Ok(shared)
 }
 
 /// Hands on the values at a dotted path, through arrays; null is no value.

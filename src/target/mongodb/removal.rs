@@ -7,6 +7,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::conflicts::Log;
 use super::document::digest;
+use super::foreseen::{Ahead, look};
 use super::ledger::{bson_at, digests, is_written, key_text, line_id};
 use super::replaced::{How, Kept, Owner, Slot};
 use super::session::{LEDGER, REPLACED, at, id_text, text_at};
@@ -51,6 +52,8 @@ pub struct Together<'t> {
     pub asks: bool,
     /// Whether nothing goes if somebody has to stay of whom nobody knew: others may have relied on their going.
     pub relies: bool,
+    /// A dry run's: what it has aborted before.
+    pub foreseen: Ahead<'t>,
 }
 
 /// What became of the rows of one entity.
@@ -92,10 +95,14 @@ impl Step for Together<'_> {
         let mut done = Done::default();
         let mut stored = Stored::default();
         let (mut records, mut gone, mut logs, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut left = Vec::new();
         // All are read before any goes: an account may be that of rows of several entities.
         let mut lines = Vec::new();
         for removal in &self.removals {
             lines.push(removal.load(transaction, &mut stored).await?);
+        }
+        if let Some(foreseen) = look(self.foreseen) {
+            stored.assume(foreseen.without());
         }
         let mut rows = 0..;
         let mut surprise = false;
@@ -118,6 +125,7 @@ impl Step for Together<'_> {
                 match removed {
                     Ok(()) => {
                         gone.extend(bson_at(line, "_id"));
+                        left.push(line);
                         log.forget(&key);
                         of.pruned.removed += 1;
                         all.push((&*entity.name, key, kept));
@@ -159,6 +167,9 @@ impl Step for Together<'_> {
             log.write(transaction).await?;
         }
         failpoint::reach("mongodb.prune.commit")?;
+        if let Some(mut foreseen) = look(self.foreseen) {
+            foreseen.removed(&stored, left.into_iter());
+        }
         done.written = true;
         Ok(done)
     }

@@ -64,7 +64,8 @@ pub async fn rollback(
         let mut needed = HashMap::new();
         for Shape { collection, .. } in &shapes {
             // Whatever could refer to them and is of this run has gone already.
-            let ids = referred(&connection.database, plan, entity, collection, None).await.map_err(failed)?;
+            let ids =
+                referred(&connection.database, plan, entity, collection, None, None).await.map_err(failed)?;
             needed.insert(*collection, ids);
         }
         let within = needed_within(&connection.database, plan, entity, &shapes, run.number);

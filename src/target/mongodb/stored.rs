@@ -201,6 +201,21 @@ impl Stored {
         }
     }
 
+    /// What has changed: each document as it is now, if it is there.
+    pub fn changed(&self) -> impl Iterator<Item = (&Place, Option<&RawDocumentBuf>)> {
+        let changed = |entry: &Entry| entry.before != entry.now;
+        self.entries.iter().filter(move |(_, of)| changed(of)).map(|(place, of)| (place, of.now.as_ref()))
+    }
+
+    /// Takes documents that were read for what they would be by now.
+    pub fn assume(&mut self, documents: &BTreeMap<Place, RawDocumentBuf>) {
+        for (place, entry) in &mut self.entries {
+            if let Some(document) = documents.get(place) {
+                (entry.before, entry.now) = (Some(document.clone()), Some(document.clone()));
+            }
+        }
+    }
+
     /// Sends what has changed. Removals go first, so that what they free can be taken.
     pub async fn flush(&self, transaction: &mut Transaction<'_>) -> Result<Written, Failure> {
         let mut collections: BTreeMap<&str, (Vec<Bson>, Vec<_>, Vec<_>)> = BTreeMap::new();

@@ -2,21 +2,26 @@
 //! validators and indexes, and nothing of it is ever seen.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document};
 
 use super::document::assemble;
+use super::foreseen::Foreseen;
 use super::plain::Plain;
+use super::prune;
 use super::session::Shared;
+use super::step::Steps;
 use super::writer::{Ending, Writer};
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::target::{self, Batch, SAMPLES, Writer as _};
+use crate::settings::OnEdited;
+use crate::target::{self, Batch, Pruned, SAMPLES, Writer as _};
 
 /// Writes chunks that are taken back at once.
 pub struct Trial {
+    shared: Arc<Shared>,
     writer: Writer,
     plan: Arc<Plan>,
     /// The first documents of each collection.
@@ -25,9 +30,11 @@ pub struct Trial {
 
 impl Trial {
     /// A dry run.
-    pub fn new(shared: Arc<Shared>, plan: Arc<Plan>) -> Self {
-        let writer = Writer::new(shared, plan.clone(), 0, Ending::Abort);
-        Self { writer, plan, samples: BTreeMap::new() }
+    pub fn new(shared: Arc<Shared>, plan: Arc<Plan>, with_rows: bool) -> Self {
+        let mut writer = Writer::new(shared.clone(), plan.clone(), 0, Ending::Abort);
+        // Where nothing is there, nothing can go.
+        writer.foreseen = with_rows.then(Foreseen::default);
+        Self { shared, writer, plan, samples: BTreeMap::new() }
     }
 
     /// Keeps the first documents, with passwords masked.
@@ -79,8 +86,20 @@ fn mask(document: &mut Document, path: &str) {
 impl target::Trial for Trial {
     async fn commit(&mut self, batch: &mut Batch) -> Result<()> {
         self.writer.commit(batch).await?;
-        self.keep_samples(batch);
+        if batch.update.is_none() {
+            self.keep_samples(batch);
+        }
         Ok(())
+    }
+
+    async fn prune(&mut self, gone: &[(usize, &[String])], on_edited: OnEdited) -> Result<Vec<Pruned>> {
+        let foreseen = Mutex::new(self.writer.foreseen.take().unwrap_or_default());
+        let connection = self.shared.connection().await?;
+        let mut steps = Steps::reading(&self.shared, connection).await?;
+        let plan = &self.plan;
+        let pruned = prune::prune(&mut steps, &self.shared, plan, gone, on_edited, Some(&foreseen)).await;
+        self.writer.foreseen = Some(foreseen.into_inner().unwrap_or_else(PoisonError::into_inner));
+        pruned
     }
 
     async fn samples(&mut self, entities: &[usize]) -> Result<Vec<(String, Vec<String>)>> {

@@ -16,7 +16,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::change::{Change, Fresh};
 use super::conflicts::Log;
-use super::document::assemble;
+use super::document::{Documents, assemble};
 use super::ledger::{LineShape, bson_at, encode, key_text, line_id, shape};
 use super::replaced::{How, Kept, Owner};
 use super::session::{LEDGER, REPLACED, at, id_text};
@@ -32,8 +32,14 @@ use crate::settings::OnEdited;
 use crate::target::{ACCOUNT_CHANGED, Batch, EDITED, REFUSED};
 
 impl Transaction<'_> {
-    /// Brings a part of a chunk up to date; commit is not its own. Rows that cannot be are rejected in the batch.
-    pub async fn update(&mut self, plan: &Plan, batch: &mut Batch, part: &Range<u32>) -> Result<(), Failure> {
+    /// Brings a part of a chunk up to date; commit is not its own. Rows that cannot be are rejected in the batch. Returns what
+    /// became of the documents, and in a dry run those of rows that it would have brought before.
+    pub async fn update(
+        &mut self,
+        plan: &Plan,
+        batch: &mut Batch,
+        part: &Range<u32>,
+    ) -> Result<(Stored, Option<Documents>), Failure> {
         let entity = &plan.entities[batch.entity];
         let update = batch.update.clone().unwrap_or_default();
         let line_shape = shape(plan, entity);
@@ -98,12 +104,19 @@ impl Transaction<'_> {
         self.insert(REPLACED, &kept).await?;
         failpoint::reach("mongodb.update.kept")?;
         stored.flush(self).await?;
+        // They have no lines, so they come whole.
+        let pretended = (!self.real)
+            .then(|| assemble(batch, entity, |row| part.contains(&row) && !lines.contains_key(&row)));
+        if let Some(pretended) = &pretended {
+            self.records(pretended).await?;
+        }
         failpoint::reach("mongodb.update.documents")?;
         let new_lines: Vec<_> = new_lines.iter().map(|(row, id, line)| (*row, id.clone(), &**line)).collect();
         let written = self.replace(LEDGER, &new_lines).await;
         written.map_err(|failure| self.ours(failure))?;
         failpoint::reach("mongodb.update.ledger")?;
-        log.write(self).await
+        log.write(self).await?;
+        Ok((stored, pretended))
     }
 
     /// The ledger's lines of a part of a chunk, by row.

@@ -20,6 +20,7 @@ use mongodb::{ClientSession, Database};
 use rand::RngExt;
 
 use super::document::assemble;
+use super::foreseen::Foreseen;
 use super::ledger::line_id;
 use super::lock;
 use super::session::{CONFLICTS, LEDGER, Shared, raw};
@@ -64,12 +65,14 @@ pub struct Writer {
     run: i32,
     ending: Ending,
     session: Option<(Database, ClientSession)>,
+    /// What is to be remembered of transactions that were aborted.
+    pub(super) foreseen: Option<Foreseen>,
 }
 
 impl Writer {
     /// A writer for one run. It connects when it is first needed.
     pub fn new(shared: Arc<Shared>, plan: Arc<Plan>, run: i32, ending: Ending) -> Self {
-        Self { shared, plan, run, ending, session: None }
+        Self { shared, plan, run, ending, session: None, foreseen: None }
     }
 
     /// Writes a part of a chunk. What is not written yet stands in `open`, in order.
@@ -172,21 +175,31 @@ impl Writer {
         if let Ending::Commit(fence) = self.ending {
             transaction.pass_fence(fence).await?;
         }
+        let mut changed = None;
         match &documents {
             Some(documents) => {
                 transaction.records(documents).await?;
                 transaction.ledger(&plan, batch, part, documents).await?;
             }
-            None => transaction.update(&plan, batch, part).await?,
+            None => changed = Some(transaction.update(&plan, batch, part).await?),
         }
-        match self.ending {
-            Ending::Commit(_) => transaction.commit().await,
-            Ending::Abort => {
-                // Whether or not the server hears of it: nothing was committed.
-                drop(transaction.session.abort_transaction().await);
-                Ok(())
+        if let Ending::Commit(_) = self.ending {
+            return transaction.commit().await;
+        }
+        // Whether or not the server hears of it: nothing was committed.
+        drop(transaction.session.abort_transaction().await);
+        if let Some(foreseen) = &mut self.foreseen {
+            let (changed, pretended) = changed.unzip();
+            if let Some(changed) = &changed {
+                foreseen.changed(&plan, entity, changed);
+            }
+            if let Some(documents) = documents.as_ref().or(pretended.flatten().as_ref()) {
+                let lines = &batch.lines[part.start as usize..part.end as usize];
+                let accounts = lines.iter().filter_map(|line| line.account_id.as_deref());
+                foreseen.new_rows(&plan, entity, documents, accounts);
             }
         }
+        Ok(())
     }
 
     async fn open(&self) -> Result<(Database, ClientSession), Failure> {

@@ -34,6 +34,9 @@ impl Writer {
     }
 }
 
+/// Has constraints judge what was done so far that would only speak up at COMMIT, when nobody knows any more for which row.
+pub(super) const SPEAK_UP: &str = "set constraints all immediate; set constraints all deferred";
+
 /// Inserts those of the chunk's rows that the database accepts, and rejects the others. Runs inside a transaction.
 ///
 /// # Errors
@@ -60,8 +63,11 @@ pub(super) async fn insert_what_fits(
         let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
         execute(connection, patience, "savepoint part").await?;
         failpoint::reach("postgres.careful.part")?;
-        let inserted = insert(connection, patience, writes, batch, *first..=*last).await;
-        match inserted {
+        let inserted = async {
+            insert(&mut *connection, patience, writes, batch, *first..=*last).await?;
+            execute(&mut *connection, patience, SPEAK_UP).await
+        };
+        match inserted.await {
             Ok(()) => execute(connection, patience, "release savepoint part").await?,
             Err(error) if classify(&error) == Class::Row => {
                 execute(connection, patience, "rollback to savepoint part; release savepoint part").await?;

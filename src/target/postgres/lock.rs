@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::ending::End;
 use super::link::{self, Session};
+use super::stage::Stage;
 use super::{bulk, prune, rollback, which_run};
 use crate::backup::{self, MARKER};
 use crate::connect::{self, Side};
@@ -136,7 +137,8 @@ impl target::RunLock for RunLock {
         on_edited: OnEdited,
     ) -> Result<Vec<Pruned>> {
         let Self { held: Held { connection, place, settings, .. }, run } = self;
-        let place = prune::Place { connection, name: place, patience: settings.patience(), run: run.number };
+        let (patience, run, stage) = (settings.patience(), run.number, Stage::Real);
+        let place = prune::Place { connection, name: place, patience, run, stage };
         prune::prune(place, plan, gone, on_edited).await
     }
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::replace::{How, Session, UNTOUCHED, XIDS};
+use super::careful::SPEAK_UP;
+use super::replace::{How, Session, XIDS};
 use super::rollback::{belongs_by, refers_to_itself};
+use super::stage::Stage;
 use super::table;
 use crate::connect::answered;
 use crate::error::{Class, Error, Result, classify};
@@ -31,6 +33,7 @@ pub struct Place<'p> {
     pub name: &'p str,
     pub patience: Duration,
     pub run: i32,
+    pub stage: Stage,
 }
 
 /// Removes what these keys became; of entities that stand in a circle, together.
@@ -40,7 +43,7 @@ pub async fn prune(
     gone: &[(usize, &[String])],
     on_edited: OnEdited,
 ) -> Result<Vec<Pruned>> {
-    let Place { connection, name, patience, run } = place;
+    let Place { connection, name, patience, run, stage } = place;
     let failed = |error: sqlx::Error| Error::database(name, &error);
     let mut pruned = vec![Pruned::default(); gone.len()];
     for part in parts(plan, gone) {
@@ -48,7 +51,7 @@ pub async fn prune(
         // As for every chunk: whoever has lost the lock cannot commit any more.
         let ours = sqlx::query_scalar("select run from v1v2.lock where run = $1 for share").bind(run);
         let ours: Option<i32> = ours.fetch_optional(&mut *transaction).await.map_err(failed)?;
-        if ours.is_none() {
+        if ours.is_none() && stage.is_real() {
             return Err(Error::failed(format!(
                 "{name}: this run has lost its lock to another run, and stops"
             ))
@@ -56,7 +59,7 @@ pub async fn prune(
         }
         let Some((first, _)) = part.first() else { continue };
         let how = How::Removed;
-        let session = Session { connection: &mut transaction, patience, run, entity: first, how };
+        let session = Session { connection: &mut transaction, patience, run, entity: first, how, stage };
         let done = Removal { session, going: Vec::new() }.prune(&part, on_edited).await.map_err(failed)?;
         failpoint::reach("postgres.prune.commit")?;
         transaction.commit().await.map_err(failed)?;
@@ -133,8 +136,9 @@ impl<'s> Removal<'s> {
         let sql = format!(
             "create temporary table {table} on commit drop as \
              select key, outcome::text as outcome, {XIDS} as xids, account_id, target_id, false as shared, {} as opened \
-             from v1v2.ledger where entity = $1 and key = any ($2)",
-            entity.is_completed_later()
+             from {} where entity = $1 and key = any ($2)",
+            entity.is_completed_later(),
+            session.stage.ledger()
         );
         let listed = sqlx::query(AssertSqlSafe(sql)).bind(&*entity.name).bind(keys);
         let listed = listed.execute(&mut *session.connection);
@@ -225,8 +229,9 @@ impl Session<'_> {
         let entity = literal(&self.entity.name);
         // An account that another row uses is not this row's to take away.
         self.execute(&format!(
-            "update {going} t set shared = true where exists (select from v1v2.ledger l \
-               where l.account_id = t.account_id and not (l.entity = {entity} and exists (select from {going} g where g.key = l.key)))"
+            "update {going} t set shared = true where exists (select from {} l \
+               where l.account_id = t.account_id and not (l.entity = {entity} and exists (select from {going} g where g.key = l.key)))",
+            self.stage.ledger()
         ))
         .await?;
         self.execute("savepoint all_together").await?;
@@ -238,6 +243,10 @@ impl Session<'_> {
             }
             Err(error) => return Err(error),
         };
+        if !self.stage.is_real() {
+            self.execute(&format!("insert into pg_temp.v1v2_gone select {entity}, key from {going}")).await?;
+            return Ok(refused);
+        }
         self.keep_ledger(going).await?;
         self.execute(&format!(
             "delete from v1v2.conflicts c using {going} t where c.entity = {entity} and c.key = t.key; \
@@ -255,7 +264,8 @@ impl Session<'_> {
             let Some(of) = belongs(self.entity, write).filter(|_| write.when != When::Role) else { continue };
             let name = table(&write.table);
             edited.push(format!(
-                "select t.key from {going} t join {name} as record on {of} where not {UNTOUCHED}"
+                "select t.key from {going} t join {name} as record on {of} where not {}",
+                self.stage.untouched()
             ));
         }
         if edited.is_empty() {
@@ -310,6 +320,9 @@ impl Session<'_> {
 
     /// An entry of the conflict log for each key of a table.
     async fn note(&mut self, of: &str, kind: &str, detail: &str) -> sqlx::Result<()> {
+        if !self.stage.is_real() {
+            return Ok(());
+        }
         self.keep_entries(kind, &format!("join {of} using (key) where true")).await?;
         self.execute(&format!(
             "insert into v1v2.conflicts (entity, key, kind, run, decision, detail) \
@@ -328,8 +341,10 @@ impl Session<'_> {
         for write in self.entity.writes.iter().rev() {
             let Some(of) = belongs(self.entity, write) else { continue };
             let name = table(&write.table);
-            let untouched =
-                if write.when == When::Role { format!(" and {UNTOUCHED}") } else { String::new() };
+            let untouched = match write.when {
+                When::Role => format!(" and {}", self.stage.untouched()),
+                _ => String::new(),
+            };
             // What was opened is kept as it was before.
             let whole = if has_later(write) { " and not t.opened" } else { "" };
             let from = format!("{going} t join {name} as record on {of} where {which}{untouched}{whole}");
@@ -339,7 +354,7 @@ impl Session<'_> {
             ))
             .await?;
         }
-        Ok(())
+        self.execute(SPEAK_UP).await
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::rollback::{belongs_by, finish, refers_to_itself};
+use super::stage::Stage;
 use super::table;
 use crate::connect::answered;
 use crate::error::{Error, Result};
@@ -87,6 +88,7 @@ pub struct Session<'c> {
     pub run: i32,
     pub entity: &'c Entity,
     pub how: How,
+    pub stage: Stage,
 }
 
 impl Session<'_> {
@@ -98,6 +100,9 @@ impl Session<'_> {
 
     /// Keeps rows as they are now. `from` names the row `record`, and its key.
     pub async fn keep(&mut self, table: &TableName, key: &str, from: &str) -> sqlx::Result<()> {
+        if !self.stage.is_real() {
+            return Ok(());
+        }
         let name = super::table(table);
         let sql = format!(
             "insert into v1v2.replaced (run, how, entity, key, table_name, record) \

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sqlx::AssertSqlSafe;
 
-use super::replace::{Session, UNTOUCHED};
+use super::replace::Session;
 use super::sent::Sent;
 use super::table;
 use crate::connect::answered;
@@ -76,12 +76,13 @@ impl Session<'_> {
         let want = columns().map(|(index, column)| format!("sent.c{index}::{}", column.type_name));
         let (have, want) = (have.collect::<Vec<_>>().join(", "), want.collect::<Vec<_>>().join(", "));
         let numbers: Vec<String> = rows.iter().map(u32::to_string).collect();
+        let untouched = self.stage.untouched();
         // The same records, each as often as the other side has it, add up to nothing.
         let sql = format!(
             "select t.n, coalesce(bool_or(edited), false), t.all_anew or coalesce(bool_or(balance <> 0), false) \
              from changing t left join \
                (select n, line, bool_or(edited) as edited, sum(side) as balance from \
-                 (select t.n, row({have})::text collate \"C\" as line, not {UNTOUCHED} as edited, 1 as side \
+                 (select t.n, row({have})::text collate \"C\" as line, not {untouched} as edited, 1 as side \
                   from changing t join {} as record on {of} \
                   union all select n, row({want})::text, false, -1 from {}) as sides \
                 group by n, line) as lines using (n) \

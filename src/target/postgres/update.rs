@@ -14,9 +14,10 @@ use std::ops::Range;
 
 use sqlx::AssertSqlSafe;
 
-use super::careful::refused;
-use super::replace::{Found, How, Session, UNTOUCHED, XIDS, found_by};
+use super::careful::{SPEAK_UP, refused};
+use super::replace::{Found, How, Session, XIDS, found_by};
 use super::sent::Sent;
+use super::stage::Stage;
 use super::table;
 use super::writer::{Failure, Writer, insert_sql};
 use crate::connect::answered;
@@ -50,19 +51,14 @@ impl Writer {
         let entity = &plan.entities[batch.entity];
         let (run, patience) = (self.run, self.patience);
         let connection = self.link.get().await?;
-        let mut session = Session { connection, patience, run, entity, how: How::Changed };
-        let edited = match session.list(batch, rows).await {
-            Ok(()) if one_by_one => session.update_what_fits(batch, rows).await,
-            Ok(()) => session.update_all(batch, &(rows.clone().collect::<Vec<_>>())).await,
-            Err(error) => Err(error),
-        };
-        let edited = edited.map_err(|error| match classify(&error) {
+        let (how, stage) = (How::Changed, Stage::Real);
+        let mut session = Session { connection, patience, run, entity, how, stage };
+        session.update(batch, rows, one_by_one).await.map_err(|error| match classify(&error) {
             Class::Row if !one_by_one => Failure::Row(None),
             _ => self.failure(&error, None),
         })?;
-        note(batch, &edited);
         let connection = self.link.get().await?;
-        let mut session = Session { connection, patience, run, entity, how: How::Changed };
+        let mut session = Session { connection, patience, run, entity, how, stage };
         let written = session.bookkeeping(batch, rows, txid).await;
         let written = written.and_then(|()| Ok(failpoint::reach("postgres.update.ledger")?));
         written.map_err(|error| self.failure(&error, None))?;
@@ -132,6 +128,22 @@ fn note(batch: &mut Batch, edited: &Edited) {
 }
 
 impl Session<'_> {
+    /// Brings records up to date, and notes what was found edited. `one_by_one`: rows that V2 refuses are rejected in the batch.
+    pub(super) async fn update(
+        &mut self,
+        batch: &mut Batch,
+        rows: &Range<u32>,
+        one_by_one: bool,
+    ) -> sqlx::Result<()> {
+        self.list(batch, rows).await?;
+        let edited = match one_by_one {
+            true => self.update_what_fits(batch, rows).await?,
+            false => self.update_all(batch, &rows.clone().collect::<Vec<_>>()).await?,
+        };
+        note(batch, &edited);
+        Ok(())
+    }
+
     /// Lists the ledger's lines of the rows beside their numbers in the chunk, and rejects rows whose person is
     /// another one now.
     async fn list(&mut self, batch: &mut Batch, rows: &Range<u32>) -> sqlx::Result<()> {
@@ -144,7 +156,8 @@ impl Session<'_> {
             "create temporary table changing on commit drop as \
              select n, key, account_id, target_id, {XIDS} as xids, \
                coalesce(cardinality(earlier), 0) >= {MOST_EARLIER} as all_anew \
-             from unnest($1::int[], $2::text[]) as sent(n, key) join v1v2.ledger using (key) where entity = $3",
+             from unnest($1::int[], $2::text[]) as sent(n, key) join {} using (key) where entity = $3",
+            self.stage.ledger_of("$2")
         )))
         .bind(&numbers)
         .bind(&keys)
@@ -169,8 +182,12 @@ impl Session<'_> {
         self.execute("savepoint part").await?;
         for row in rows.clone() {
             self.execute("savepoint one").await?;
-            match self.update_all(batch, &[row]).await {
-                Ok(_) => self.execute("release savepoint one").await?,
+            let updated = match self.update_all(batch, &[row]).await {
+                Ok(_) => self.execute(SPEAK_UP).await,
+                Err(error) => Err(error),
+            };
+            match updated {
+                Ok(()) => self.execute("release savepoint one").await?,
                 Err(error) if classify(&error) == Class::Row => {
                     self.execute("rollback to savepoint one; release savepoint one").await?;
                     batch.reject(row, refused(&error));
@@ -235,8 +252,9 @@ impl Session<'_> {
         let changes = Changes::of(self.entity, write, of);
         let sql = format!(
             "select n, what from (select t.n, case when record.tableoid is null then 'missing' \
-               when not {UNTOUCHED} then 'edited' when t.all_anew or {} then 'other' else 'same' end as what \
+               when not {} then 'edited' when t.all_anew or {} then 'other' else 'same' end as what \
              from {from} join changing t using (n) left join {name} as record on {same}) as found where what <> 'other'",
+            self.stage.untouched(),
             changes.differ
         );
         let query = sent.bind(update, sqlx::query_as(AssertSqlSafe(sql)));
@@ -272,7 +290,11 @@ impl Session<'_> {
             &format!("{from} join changing t using (n) join {name} as record on {same}"),
         )
         .await?;
-        let sql = format!("update {name} as record set {} from {from} where {same}", changes.set);
+        let sql = format!(
+            "update {name} as record set {}{} from {from} where {same}",
+            changes.set,
+            self.stage.marks()
+        );
         let query = sent.bind_query(update, sqlx::query(AssertSqlSafe(sql)));
         answered(self.patience, query.execute(&mut *self.connection)).await?;
         Ok((touched, absent))
@@ -287,6 +309,9 @@ impl Session<'_> {
     }
 
     async fn keep_that_nothing_was_there(&mut self, write: &Write, rows: &[u32]) -> sqlx::Result<()> {
+        if !self.stage.is_real() {
+            return Ok(());
+        }
         let sql = "insert into v1v2.replaced (run, how, entity, key, table_name, record) \
                    select $1, $2::text::\"char\", $3, key, $4, null from changing where n = any ($5)";
         let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
@@ -303,6 +328,9 @@ impl Session<'_> {
         write: &Write,
         from: &str,
     ) -> sqlx::Result<()> {
+        if !self.stage.is_real() {
+            return Ok(());
+        }
         let sql = format!(
             "insert into v1v2.replaced (run, how, entity, key, table_name, record) \
              select {}, '{}', {}, t.key, {}, record::text from {from}",

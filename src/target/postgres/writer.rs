@@ -140,7 +140,16 @@ impl Writer {
             // Whatever failed, this connection may be out of step with its server: it is never used again.
             self.link.discard(matches!(failure, Failure::Transient(..))).await;
             match failure {
-                Failure::Row(suspect) => part.careful = Some(suspect),
+                Failure::Row(suspect) if part.careful.is_none() => part.careful = Some(suspect),
+                Failure::Row(_) => {
+                    let what = format!(
+                        "{}: at COMMIT, V2 refuses rows of {} that it takes one by one",
+                        self.place, batch.name
+                    );
+                    let help =
+                        "look at V2's constraint triggers that are deferred; this chunk was not committed";
+                    return Err(Error::failed(what).help(help));
+                }
                 Failure::Fatal(error) => return Err(error),
                 Failure::TooSlow(error) => {
                     let Some(halves) = part.halves() else { return Err(too_slow(error)) };
