@@ -47,7 +47,7 @@ pub struct EvolveArgs {
     /// fails, restore the backup
     #[arg(long, conflicts_with = "dry_run")]
     pub safe: bool,
-    /// Up: refuse without a verified backup that is not older than this
+    /// Refuse without a verified backup that is not older than this
     #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
     pub require_backup: Option<String>,
     /// Do not ask; with down: also what is irreversible or half applied
@@ -94,8 +94,8 @@ async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Resul
     if session.plan(direction, args.to, args.force)?.is_empty() {
         return Ok(nothing(context, &session, direction));
     }
-    if direction == Direction::Up && !args.safe {
-        look_ahead(context, &session, args, context.settings.require_backup).await?;
+    if !args.safe {
+        look_ahead(context, &session, direction, args, context.settings.require_backup).await?;
     }
     session.lock(arguments(direction, args)).await?;
     let mut done = Vec::new();
@@ -128,11 +128,12 @@ async fn open(context: &Context) -> Result<Session> {
 async fn look_ahead(
     context: &Context,
     session: &Session,
+    direction: Direction,
     args: &EvolveArgs,
     backup: Option<Duration>,
 ) -> Result<()> {
-    let list = session.plan(Direction::Up, args.to, args.force)?;
-    let needs = Needs { backup, evolutions: Some(session.pending(Direction::Up, &list)), ..Needs::default() };
+    let list = session.plan(direction, args.to, args.force)?;
+    let needs = Needs { backup, evolutions: Some(session.pending(direction, &list)), ..Needs::default() };
     super::check::look_ahead(context, &needs).await.map(drop)
 }
 
@@ -144,7 +145,7 @@ async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
         return Ok(nothing(context, &session, Direction::Up));
     }
     // The backup that may be asked for is about to be made.
-    look_ahead(context, &session, args, None).await?;
+    look_ahead(context, &session, Direction::Up, args, None).await?;
     if !args.force {
         let names: Vec<&str> = list.iter().map(|evolution| evolution.name.as_str()).collect();
         report::confirm(&format!("Apply {} in {} after a backup?", names.join(", "), session.place()))?;
@@ -268,10 +269,8 @@ async fn rehearse(
     if list.is_empty() {
         return Ok(nothing(context, session, direction));
     }
-    if direction == Direction::Up {
-        // Nothing is written, so nothing has to be saved before.
-        look_ahead(context, session, args, None).await?;
-    }
+    // Nothing is written, so nothing has to be saved before.
+    look_ahead(context, session, direction, args, None).await?;
     let found = session.attempt(direction, &list).await?;
     let entry =
         |(evolution, lines): (&Evolution, &Vec<String>)| json!({ "name": evolution.name, "would": lines });

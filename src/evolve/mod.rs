@@ -151,7 +151,7 @@ impl Script {
 /// A script that is about to be executed, perhaps behind parts of it that are done already.
 #[derive(Debug, Clone)]
 pub struct Pending {
-    /// The evolution's name.
+    /// What it is called in messages: the evolution's name, or that of its way back.
     pub name: String,
     /// The script of the direction in which it goes.
     pub script: Script,
