@@ -58,7 +58,7 @@ pub(super) fn sorted(
 /// What `up` has to do: all that is pending up to a number, and what that requires.
 ///
 /// # Errors
-/// Usage: there is no such number. Refused: something that was applied was edited since, or its taking back stands
+/// Usage: there is no such number, or scripts that are not filled in. Refused: something that was applied was edited since, or its taking back stands
 /// unfinished.
 pub fn up<'e>(evolutions: &'e Evolutions, records: &[Record], to: Option<u32>) -> Result<Vec<&'e Evolution>> {
     check_target(evolutions, to)?;
@@ -90,7 +90,38 @@ pub fn up<'e>(evolutions: &'e Evolutions, records: &[Record], to: Option<u32>) -
         }
         next += 1;
     }
-    Ok(evolutions.list.iter().filter(|evolution| wanted.contains(&evolution.number)).collect())
+    let list: Vec<&Evolution> =
+        evolutions.list.iter().filter(|evolution| wanted.contains(&evolution.number)).collect();
+    let unfilled: Vec<&str> = list
+        .iter()
+        .flat_map(|evolution| evolution.unfilled())
+        .map(|script| script.file.label.as_str())
+        .collect();
+    match unfilled.len() {
+        0 => Ok(list),
+        _ => Err(Error::usage(format!(
+            "nothing is written yet in {}; nothing was changed",
+            unfilled.join(", ")
+        ))
+        .help("fill it in, or remove the folder: what is applied empty cannot be filled in later")),
+    }
+}
+
+/// Those of a list that stand before one which is applied already, and that one: whoever wrote it may not have known of them,
+/// and other databases may have them in the opposite order. What was applied early because others require it is in order.
+pub fn late<'e, 'r>(
+    evolutions: &Evolutions,
+    records: &'r [Record],
+    list: &'e [Evolution],
+) -> Vec<(&'e Evolution, &'r Record)> {
+    let pulled = |number: u32| {
+        evolutions.list.iter().any(|other| other.number < number && other.requires.contains(&number))
+    };
+    let applied = records.iter().filter(|record| record.is_applied() && !pulled(record.number));
+    let Some(last) = applied.max_by_key(|record| record.number) else { return Vec::new() };
+    let begun = |number: u32| records.iter().any(|of| of.number == number && of.is_partial());
+    let late = |of: &&Evolution| of.number < last.number && !begun(of.number);
+    list.iter().filter(late).map(|evolution| (evolution, last)).collect()
 }
 
 /// What `down` has to take back, in this order: everything above a number, or the one that was applied last.
