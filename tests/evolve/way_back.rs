@@ -174,6 +174,52 @@ fn all_that_cannot_be_taken_back_is_told_at_once() {
     assert_eq!(digest(&postgres), before);
 }
 
+/// The steps before it would be done by then, and nothing takes them back.
+#[test]
+fn a_command_that_the_server_does_not_know_is_found_before_the_first_step() {
+    let mongo = Mongo::new();
+    let create = |name: &str| {
+        format!(r#"[ {{ "command": {{ "create": "{name}" }} }}, {{ "command": {{ "ping": 1 }} }} ]"#)
+    };
+    let typo = r#"[ { "command": { "create": "b" } }, { "command": { "creat": "c" } }, { "command": { "nonsense": 1 } } ]"#;
+    let back = r#"[ { "command": { "drop": "a" } } ]"#;
+    mongo.evolution("0001_a", &create("a"), back);
+    mongo.evolution("0002_b", typo, "[]");
+    for arguments in [&["up", "--force"][..], &["up", "--dry-run"]] {
+        let told = mongo.run(arguments).expect(5).stderr;
+        for text in
+            ["has no command `creat`, which is step 2 of 0002_b", "did you mean `create`?", "`nonsense`"]
+        {
+            assert!(told.contains(text), "{text}\n{told}");
+        }
+        assert!(mongo.v2.collections().is_empty());
+    }
+    mongo.evolution("0002_b", "[]", &typo.replace("creat\"", "drp\""));
+    mongo.up();
+    let before = mongo.v2.digest(&[]);
+    for arguments in BACK {
+        let told = mongo.run(arguments).expect(5).stderr;
+        assert!(told.contains("has no command `drp`, which is step 2 of the way back of 0002_b"), "{told}");
+        assert_eq!(mongo.v2.digest(&[]), before);
+    }
+}
+
+/// Other names of commands, which the server understands and does not list.
+#[test]
+fn other_names_of_commands_are_no_mistakes() {
+    let mongo = Mongo::new();
+    mongo.seed("users", r#"[ { "_id": 1 } ]"#);
+    let index =
+        r#"{ "command": { "createIndexes": "users", "indexes": [ { "key": { "a": 1 }, "name": "x" } ] } }"#;
+    let back = r#"{ "command": { "deleteIndexes": "users", "index": "x" } }"#;
+    let find = r#"{ "command": { "findandmodify": "users", "query": { "_id": 1 }, "update": { "$set": { "a": 2 } } } }"#;
+    mongo.evolution("0001_a", &format!("[ {index}, {find} ]"), &format!("[ {back} ]"));
+    mongo.up();
+    assert_eq!(mongo.content("users"), [doc! { "_id": 1, "a": 2 }]);
+    mongo.down();
+    assert!(!mongo.v2.indexes("users").contains_key("x"));
+}
+
 /// Both directions have steps of every kind.
 fn every_kind() -> Mongo {
     let mongo = Mongo::new();
