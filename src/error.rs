@@ -89,6 +89,25 @@ impl Error {
         Self::new(Kind::Interrupted, message)
     }
 
+    /// One refusal of all that is in the way, each with its fix, so that nobody mends one thing after the other.
+    ///
+    /// # Errors
+    /// Refused, unless there is nothing.
+    pub fn in_the_way(obstacles: Vec<Self>) -> Result<()> {
+        let line = |of: &Self| match &of.help {
+            Some(fix) => format!("  - {}\n    fix: {fix}", of.message),
+            None => format!("  - {}", of.message),
+        };
+        let lines: Vec<String> = obstacles.iter().map(line).collect();
+        match <[Self; 1]>::try_from(obstacles) {
+            Ok([one]) => Err(Self { kind: Kind::Refused, ..one }),
+            Err(none) if none.is_empty() => Ok(()),
+            Err(many) => {
+                Err(Self::refused(format!("{} things are in the way", many.len())).details(lines.join("\n")))
+            }
+        }
+    }
+
     /// Adds the fix: what the user can do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -1,5 +1,7 @@
 //! `v1v2 evolve`: V2's own versioned changes.
 
+mod status;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -8,9 +10,9 @@ use serde_json::json;
 use super::{Context, Outcome, safe};
 use crate::connect::{self, Side};
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, Kind, Result};
-use crate::evolve::{Direction, Evolution, Record, Session, State, Watch, order, template};
+use crate::evolve::{Direction, Evolution, Session, Watch, order, template};
 use crate::preflight::Needs;
-use crate::report::{self, Align, Event, Table, printable};
+use crate::report::{self, Event, printable};
 use crate::target;
 use crate::validate::Only;
 
@@ -47,7 +49,7 @@ pub struct EvolveArgs {
     /// fails, restore the backup
     #[arg(long, conflicts_with = "dry_run")]
     pub safe: bool,
-    /// Up: refuse without a verified backup that is not older than this
+    /// Refuse without a verified backup that is not older than this
     #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "24h")]
     pub require_backup: Option<String>,
     /// Do not ask; with down: also what is irreversible or half applied
@@ -73,7 +75,7 @@ pub(super) async fn run(context: &Context, command: &EvolveCommand) -> Result<Ou
         EvolveCommand::Down(args) if args.safe => Err(Error::usage("--safe is for `evolve up`")
             .help("take a backup by `v1v2 backup create` before `evolve down`")),
         EvolveCommand::Down(args) => go(context, Direction::Down, args).await,
-        EvolveCommand::Status => status(context).await,
+        EvolveCommand::Status => status::run(context).await,
     }
 }
 
@@ -94,8 +96,8 @@ async fn go(context: &Context, direction: Direction, args: &EvolveArgs) -> Resul
     if session.plan(direction, args.to, args.force)?.is_empty() {
         return Ok(nothing(context, &session, direction));
     }
-    if direction == Direction::Up && !args.safe {
-        look_ahead(context, &session, args, context.settings.require_backup).await?;
+    if !args.safe {
+        look_ahead(context, &session, direction, args, context.settings.require_backup).await?;
     }
     session.lock(arguments(direction, args)).await?;
     let mut done = Vec::new();
@@ -128,11 +130,12 @@ async fn open(context: &Context) -> Result<Session> {
 async fn look_ahead(
     context: &Context,
     session: &Session,
+    direction: Direction,
     args: &EvolveArgs,
     backup: Option<Duration>,
 ) -> Result<()> {
-    let list = session.plan(Direction::Up, args.to, args.force)?;
-    let needs = Needs { backup, evolutions: Some(session.pending(Direction::Up, &list)), ..Needs::default() };
+    let list = session.plan(direction, args.to, args.force)?;
+    let needs = Needs { backup, evolutions: Some(session.pending(direction, &list)), ..Needs::default() };
     super::check::look_ahead(context, &needs).await.map(drop)
 }
 
@@ -144,7 +147,7 @@ async fn go_safely(context: &Context, args: &EvolveArgs) -> Result<Outcome> {
         return Ok(nothing(context, &session, Direction::Up));
     }
     // The backup that may be asked for is about to be made.
-    look_ahead(context, &session, args, None).await?;
+    look_ahead(context, &session, Direction::Up, args, None).await?;
     if !args.force {
         let names: Vec<&str> = list.iter().map(|evolution| evolution.name.as_str()).collect();
         report::confirm(&format!("Apply {} in {} after a backup?", names.join(", "), session.place()))?;
@@ -230,8 +233,8 @@ async fn work(
     args: &EvolveArgs,
     done: &mut Vec<(String, Duration)>,
 ) -> Result<()> {
-    warn_of_strangers(session);
     let list = session.plan(direction, args.to, args.force)?;
+    warn(session, direction, &list);
     if list.is_empty() {
         return Ok(());
     }
@@ -263,15 +266,13 @@ async fn rehearse(
     direction: Direction,
     args: &EvolveArgs,
 ) -> Result<Outcome> {
-    warn_of_strangers(session);
     let list = session.plan(direction, args.to, args.force)?;
+    warn(session, direction, &list);
     if list.is_empty() {
         return Ok(nothing(context, session, direction));
     }
-    if direction == Direction::Up {
-        // Nothing is written, so nothing has to be saved before.
-        look_ahead(context, session, args, None).await?;
-    }
+    // Nothing is written, so nothing has to be saved before.
+    look_ahead(context, session, direction, args, None).await?;
     let found = session.attempt(direction, &list).await?;
     let entry =
         |(evolution, lines): (&Evolution, &Vec<String>)| json!({ "name": evolution.name, "would": lines });
@@ -298,131 +299,23 @@ fn nothing(context: &Context, session: &Session, direction: Direction) -> Outcom
     Outcome::Done
 }
 
-fn warn_of_strangers(session: &Session) {
+/// What is odd about the folder beside what is applied, and forbids nothing.
+fn warn(session: &Session, direction: Direction, list: &[Evolution]) {
+    if direction == Direction::Up {
+        for (evolution, last) in order::late(&session.evolutions, &session.records, list) {
+            tracing::warn!(
+                "{} comes late: {}, which is applied already, has a higher number",
+                evolution.name,
+                last.name
+            );
+        }
+    }
     for record in session.strangers() {
         tracing::warn!(
             "{} was applied, and {} does not have it",
             record.name,
             session.evolutions.folder.display()
         );
-    }
-}
-
-async fn status(context: &Context) -> Result<Outcome> {
-    let session = Session::open(&context.settings).await?;
-    let edited: Vec<u32> =
-        order::edited(&session.evolutions, &session.records).iter().map(|record| record.number).collect();
-    let mut rows: Vec<Row<'_>> = session
-        .evolutions
-        .list
-        .iter()
-        .map(|evolution| {
-            let record = session.records.iter().find(|record| record.number == evolution.number);
-            Row { evolution: Some(evolution), record, edited: edited.contains(&evolution.number) }
-        })
-        .collect();
-    let strangers = session.strangers();
-    rows.extend(strangers.into_iter().map(|record| Row {
-        evolution: None,
-        record: Some(record),
-        edited: false,
-    }));
-    let columns = ["evolution", "state", "when (UTC)", "who"].map(|name| (name, Align::Left));
-    let mut table =
-        Table::new(columns.into_iter().chain([("seconds", Align::Right), ("description", Align::Left)]));
-    let mut list = Vec::new();
-    for row in &rows {
-        let seconds = row.shown().and_then(|record| record.duration_ms).map(|ms| ms as f64 / 1_000.0);
-        let text = |of: fn(&Record) -> &String| row.shown().map(of).cloned().unwrap_or_default();
-        let description =
-            row.evolution.and_then(|evolution| evolution.description.clone()).unwrap_or_default();
-        list.push(json!({
-            "name": row.name(), "state": row.state(), "edited": row.edited, "started": text(|of| &of.started), "by": text(|of| &of.by),
-            "seconds": seconds, "description": description, "error": row.record.and_then(|record| record.error.clone()),
-        }));
-        let state =
-            if row.edited { format!("{}, edited since", row.state()) } else { row.state().to_owned() };
-        let seconds = seconds.map(|seconds| format!("{seconds:.1}")).unwrap_or_default();
-        let cells =
-            [row.name().to_owned(), state, text(|of| &of.started), text(|of| &of.by), seconds, description];
-        table.row(cells.iter().map(|cell| printable(cell)));
-    }
-    result(context, json!({ "command": "status", "evolutions": list }));
-    if rows.is_empty() {
-        context.output.line(format!("there are no evolutions in {}", session.evolutions.folder.display()));
-    } else {
-        context.output.table(&table);
-    }
-    for row in &rows {
-        if let Some(advice) = row.advice() {
-            for line in advice {
-                context.output.line(printable(&line));
-            }
-        }
-    }
-    Ok(Outcome::Done)
-}
-
-/// One line of `status`.
-struct Row<'r> {
-    evolution: Option<&'r Evolution>,
-    record: Option<&'r Record>,
-    edited: bool,
-}
-
-impl Row<'_> {
-    fn name(&self) -> &str {
-        match (self.evolution, self.record) {
-            (Some(evolution), _) => &evolution.name,
-            (None, Some(record)) => &record.name,
-            (None, None) => "",
-        }
-    }
-
-    /// What was taken back is pending again.
-    fn shown(&self) -> Option<&Record> {
-        self.record.filter(|record| record.state != State::Reverted)
-    }
-
-    fn state(&self) -> &'static str {
-        match self.shown().map(|record| record.state) {
-            None => "pending",
-            Some(_) if self.evolution.is_none() => "applied, not in the folder",
-            Some(state) => state.as_str(),
-        }
-    }
-
-    /// What to do next about one that is not done.
-    fn advice(&self) -> Option<Vec<String>> {
-        let record = self.shown()?;
-        let name = self.name();
-        let (state, way) = (record.state, record.direction.as_str());
-        if state == State::Applied {
-            return record
-                .error
-                .as_ref()
-                .map(|error| vec![format!("{name}: it is applied; taking it back failed: {error}")]);
-        }
-        let who = if state == State::Running {
-            "it is being worked on now, or the program ended without a word (killed, or its machine went down)".to_owned()
-        } else {
-            record.trouble()
-        };
-        let documents = match record.documents {
-            0 => String::new(),
-            documents => format!(", {documents} documents of the next one"),
-        };
-        let next = if record.is_applied() {
-            format!("it is still applied as a whole; run `v1v2 evolve {way}` again")
-        } else if record.is_partial() {
-            let parts = record.done;
-            format!(
-                "{parts} of its parts are done{documents}; run `v1v2 evolve {way}` again: it goes on where it stopped"
-            )
-        } else {
-            format!("nothing of it is in V2; run `v1v2 evolve {way}` again")
-        };
-        Some(vec![format!("{name}: {who}"), format!("  next: {next}")])
     }
 }
 

@@ -157,7 +157,7 @@ fn flags(global: &Global, command: &Command) -> Vec<(&'static str, String)> {
     if let Command::Check(args) = command {
         text("require_backup", &args.require_backup);
     }
-    if let Command::Evolve(super::EvolveCommand::Up(args)) = command {
+    if let Command::Evolve(super::EvolveCommand::Up(args) | super::EvolveCommand::Down(args)) = command {
         text("require_backup", &args.require_backup);
     }
     let mut switch = |key, on: bool, value: &str| {

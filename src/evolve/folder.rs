@@ -66,7 +66,7 @@ pub fn load(folder: &Path, scheme: Scheme) -> Result<Evolutions> {
             }
             continue;
         }
-        let files = read_files(&path).map_err(|error| unreadable(&path, &error))?;
+        let files = read_files(&path)?;
         let Some(number) = number_of(&name) else {
             // A folder of other folders is none of our business; one that looks like an evolution was meant as one.
             if files.keys().any(|file| FILES.contains(&file.as_str())) {
@@ -102,8 +102,15 @@ pub fn load(folder: &Path, scheme: Scheme) -> Result<Evolutions> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::usage(format!("the evolutions in {} cannot be read: {error}", path.display()))
-        .help("`v1v2 evolve new NAME` makes the first one; the setting `evolutions` (--evolutions DIR) says where they are")
+    let unread = Error::usage(format!("{} cannot be read: {error}", path.display()));
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            unread.help("give the user who runs v1v2 the right to read it: all evolutions are read before one is applied")
+        }
+        _ => unread.help(
+            "`v1v2 evolve new NAME` makes the first evolution; the setting `evolutions` (--evolutions DIR) says where they are",
+        ),
+    }
 }
 
 fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -121,12 +128,12 @@ pub(super) fn number_of(name: &str) -> Option<u32> {
 }
 
 /// All files of a folder by name, hidden ones left out.
-fn read_files(folder: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+fn read_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for path in listing(folder)? {
+    for path in listing(folder).map_err(|error| unreadable(folder, &error))? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if !name.starts_with('.') && path.is_file() {
-            files.insert(name, std::fs::read(&path)?);
+            files.insert(name, std::fs::read(&path).map_err(|error| unreadable(&path, &error))?);
         }
     }
     Ok(files)

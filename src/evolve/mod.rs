@@ -92,6 +92,14 @@ pub struct Evolution {
 }
 
 impl Evolution {
+    /// Its scripts that nobody has filled in yet: applied, they would count as done for ever after.
+    pub fn unfilled(&self) -> impl Iterator<Item = &Script> {
+        let is_empty = matches!(&self.up.work, Work::Sql(statements) if statements.is_empty());
+        let up = Some(&self.up).filter(|up| is_empty || template::is_untouched(&up.file.text));
+        let down = self.down.as_ref().filter(|down| template::is_untouched(&down.file.text));
+        up.into_iter().chain(down)
+    }
+
     /// The script of a direction.
     pub fn script(&self, direction: Direction) -> Option<&Script> {
         match direction {
@@ -151,7 +159,7 @@ impl Script {
 /// A script that is about to be executed, perhaps behind parts of it that are done already.
 #[derive(Debug, Clone)]
 pub struct Pending {
-    /// The evolution's name.
+    /// What it is called in messages: the evolution's name, or that of its way back.
     pub name: String,
     /// The script of the direction in which it goes.
     pub script: Script,

@@ -58,7 +58,7 @@ pub(super) fn sorted(
 /// What `up` has to do: all that is pending up to a number, and what that requires.
 ///
 /// # Errors
-/// Usage: there is no such number. Refused: something that was applied was edited since, or its taking back stands
+/// Usage: there is no such number, or scripts that are not filled in. Refused: something that was applied was edited since, or its taking back stands
 /// unfinished.
 pub fn up<'e>(evolutions: &'e Evolutions, records: &[Record], to: Option<u32>) -> Result<Vec<&'e Evolution>> {
     check_target(evolutions, to)?;
@@ -90,14 +90,45 @@ pub fn up<'e>(evolutions: &'e Evolutions, records: &[Record], to: Option<u32>) -
         }
         next += 1;
     }
-    Ok(evolutions.list.iter().filter(|evolution| wanted.contains(&evolution.number)).collect())
+    let list: Vec<&Evolution> =
+        evolutions.list.iter().filter(|evolution| wanted.contains(&evolution.number)).collect();
+    let unfilled: Vec<&str> = list
+        .iter()
+        .flat_map(|evolution| evolution.unfilled())
+        .map(|script| script.file.label.as_str())
+        .collect();
+    match unfilled.len() {
+        0 => Ok(list),
+        _ => Err(Error::usage(format!(
+            "nothing is written yet in {}; nothing was changed",
+            unfilled.join(", ")
+        ))
+        .help("fill it in, or remove the folder: what is applied empty cannot be filled in later")),
+    }
+}
+
+/// Those of a list that stand before one which is applied already, and that one: whoever wrote it may not have known of them,
+/// and other databases may have them in the opposite order. What was applied early because others require it is in order.
+pub fn late<'e, 'r>(
+    evolutions: &Evolutions,
+    records: &'r [Record],
+    list: &'e [Evolution],
+) -> Vec<(&'e Evolution, &'r Record)> {
+    let pulled = |number: u32| {
+        evolutions.list.iter().any(|other| other.number < number && other.requires.contains(&number))
+    };
+    let applied = records.iter().filter(|record| record.is_applied() && !pulled(record.number));
+    let Some(last) = applied.max_by_key(|record| record.number) else { return Vec::new() };
+    let begun = |number: u32| records.iter().any(|of| of.number == number && of.is_partial());
+    let late = |of: &&Evolution| of.number < last.number && !begun(of.number);
+    list.iter().filter(late).map(|evolution| (evolution, last)).collect()
 }
 
 /// What `down` has to take back, in this order: everything above a number, or the one that was applied last.
 ///
 /// # Errors
-/// Usage: there is no such number. Refused: one of them was edited since, is not in the folder, cannot be taken back, is
-/// half applied, or something that stays requires it. `force` waives what the person who runs it can answer for: that it
+/// Usage: there is no such number. Refused, with all of it: one of them was edited since, is not in the folder, cannot be
+/// taken back, is half applied, or something that stays requires it. `force` waives what the person who runs it can answer for: that it
 /// is irreversible or half applied.
 pub fn down<'e>(
     evolutions: &'e Evolutions,
@@ -116,41 +147,47 @@ pub fn down<'e>(
         Some(to) => there.iter().filter(|record| record.number > to).copied().collect(),
         None => there.first().copied().into_iter().collect(),
     };
-    let mut list = Vec::new();
+    let (mut list, mut obstacles) = (Vec::new(), Vec::new());
     for record in &going {
         let Some(evolution) = evolutions.find(record.number) else {
-            return Err(Error::refused(format!(
-                "{} was applied, and {} does not have it",
-                record.name,
-                evolutions.folder.display()
-            ))
-            .help("get the folder's version that has it: only its own script can take it back"));
+            let folder = evolutions.folder.display();
+            let missing =
+                Error::refused(format!("{} was applied, and {folder} does not have it", record.name));
+            obstacles.push(
+                missing.help("get the folder's version that has it: only its own script can take it back"),
+            );
+            continue;
         };
         let requires = |other: &&&Record| {
             !going.iter().any(|gone| gone.number == other.number)
                 && evolutions.find(other.number).is_some_and(|other| other.requires.contains(&record.number))
         };
         if let Some(other) = there.iter().find(requires) {
-            return Err(Error::refused(format!("{} requires {}, which would go", other.name, record.name))
-                .help(format!("take {} back first", other.name)));
+            obstacles.push(
+                Error::refused(format!("{} requires {}, which would go", other.name, record.name))
+                    .help(format!("take {} back first", other.name)),
+            );
         }
         if let Some(reason) = evolution.irreversible.as_ref().filter(|_| !force) {
             let help = match evolution.down {
                 Some(_) => "--force runs its script all the same, which cannot bring everything back",
                 None => "--force notes it as taken back without changing any data",
             };
-            return Err(
-                Error::refused(format!("{} cannot be taken back: {reason}", evolution.name)).help(help)
+            obstacles.push(
+                Error::refused(format!("{} cannot be taken back: {reason}", evolution.name)).help(help),
             );
         }
         if record.is_partial() && record.direction == Direction::Up && !force {
-            return Err(Error::refused(format!("{} is half applied: {}", record.name, record.trouble())).help(
-                "finish it by `v1v2 evolve up` (mend its script first if that was the cause); --force runs the script that takes it \
-                 back on what is there",
-            ));
+            obstacles.push(
+                Error::refused(format!("{} is half applied: {}", record.name, record.trouble())).help(
+                    "finish it by `v1v2 evolve up` (mend its script first if that was the cause); --force runs the script that \
+                     takes it back on what is there",
+                ),
+            );
         }
         list.push(evolution);
     }
+    Error::in_the_way(obstacles)?;
     Ok(list)
 }
 

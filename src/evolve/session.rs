@@ -67,7 +67,11 @@ impl Session {
                 record.number == evolution.number && record.is_partial() && record.direction == direction
             };
             let done = self.records.iter().find(half).map_or(0, |record| record.done);
-            Some(Pending { name: evolution.name.clone(), script, done })
+            let name = match direction {
+                Direction::Up => evolution.name.clone(),
+                Direction::Down => format!("the way back of {}", evolution.name),
+            };
+            Some(Pending { name, script, done })
         };
         list.iter().filter_map(of).collect()
     }

@@ -9,6 +9,42 @@ use std::ops::Range;
 
 use super::folder::Problems;
 
+/// What begins at a place of a script.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// Blanks and comments.
+    Nothing,
+    /// Anything in quotes of any kind.
+    Quoted,
+    Word,
+    /// Another byte.
+    Sign(u8),
+}
+
+/// The token that begins at this place, and where it ends.
+fn token(bytes: &[u8], at: usize) -> (Token, usize) {
+    match bytes[at] {
+        b'-' if bytes[at..].starts_with(b"--") => {
+            (Token::Nothing, memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end))
+        }
+        b'/' if bytes[at..].starts_with(b"/*") => (Token::Nothing, after_comment(bytes, at)),
+        b'\'' => {
+            // E'…' alone lets a backslash escape the quote.
+            let escapes =
+                at > 0 && matches!(bytes[at - 1], b'e' | b'E') && !is_word(bytes, at.wrapping_sub(2));
+            (Token::Quoted, after_quote(bytes, at, b'\'', escapes))
+        }
+        b'"' => (Token::Quoted, after_quote(bytes, at, b'"', false)),
+        b'$' if !is_word(bytes, at.wrapping_sub(1)) => (Token::Quoted, after_dollar_quote(bytes, at)),
+        byte if is_word_byte(byte) => {
+            let length = bytes[at..].iter().position(|byte| !is_word_byte(*byte));
+            (Token::Word, length.map_or(bytes.len(), |length| at + length))
+        }
+        byte if byte.is_ascii_whitespace() => (Token::Nothing, at + 1),
+        byte => (Token::Sign(byte), at + 1),
+    }
+}
+
 /// The statements of a script, without the semicolons between them; those that are empty are left out.
 pub fn split(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
@@ -18,52 +54,19 @@ pub fn split(text: &str) -> Vec<Range<usize>> {
     let mut routine = Routine::default();
     while at < bytes.len() {
         let start = at;
-        let meaning = match bytes[at] {
-            b'-' if bytes[at..].starts_with(b"--") => {
-                at = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end);
-                false
-            }
-            b'/' if bytes[at..].starts_with(b"/*") => {
-                at = after_comment(bytes, at);
-                false
-            }
-            b'\'' => {
-                // E'…' alone lets a backslash escape the quote.
-                let escapes =
-                    at > 0 && matches!(bytes[at - 1], b'e' | b'E') && !is_word(bytes, at.wrapping_sub(2));
-                at = after_quote(bytes, at, b'\'', escapes);
-                true
-            }
-            b'"' => {
-                at = after_quote(bytes, at, b'"', false);
-                true
-            }
-            b'$' if !is_word(bytes, at.wrapping_sub(1)) => {
-                at = after_dollar_quote(bytes, at);
-                true
-            }
-            b';' if !routine.inside() => {
+        let (token, end) = token(bytes, start);
+        at = end;
+        match token {
+            Token::Nothing => continue,
+            Token::Sign(b';') if !routine.inside() => {
                 statements.extend(current.take());
                 routine = Routine::default();
-                at += 1;
                 continue;
             }
-            byte if is_word_byte(byte) => {
-                while at < bytes.len() && is_word_byte(bytes[at]) {
-                    at += 1;
-                }
-                routine.word(&text[start..at].to_ascii_lowercase());
-                true
-            }
-            byte => {
-                at += 1;
-                !byte.is_ascii_whitespace()
-            }
-        };
-        if meaning {
-            let end = at;
-            current = Some(current.map_or(start..end, |current| current.start..end));
+            Token::Word => routine.word(&text[start..end].to_ascii_lowercase()),
+            Token::Quoted | Token::Sign(_) => {}
         }
+        current = Some(current.map_or(start..end, |current| current.start..end));
     }
     statements.extend(current);
     statements
@@ -93,6 +96,14 @@ pub(super) fn checked(
                 "commands of psql are not SQL",
                 "take this line out",
             );
+        } else if let Some(end) = copies_through_client(&text[range.clone()]) {
+            // Sent to the server, it would wait for rows that never come.
+            problems.at(
+                file,
+                range.start + end.start..range.start + end.end,
+                "COPY from or to the program that sends it: a script has no rows to send and nowhere to put them",
+                "write INSERT … VALUES, or name a file of the server",
+            );
         }
     }
     statements
@@ -110,6 +121,32 @@ fn controls_transaction(statement: &str) -> Option<&str> {
         _ => false,
     };
     controls.then_some(word)
+}
+
+/// Where a statement says `FROM STDIN` or `TO STDOUT`, if it is a COPY.
+fn copies_through_client(statement: &str) -> Option<Range<usize>> {
+    let bytes = statement.as_bytes();
+    let (mut at, mut depth, mut before) = (0, 0_u32, String::new());
+    while at < bytes.len() {
+        let (token, end) = token(bytes, at);
+        match token {
+            Token::Sign(b'(') => depth += 1,
+            Token::Sign(b')') => depth = depth.saturating_sub(1),
+            Token::Word if depth == 0 => {
+                let word = statement[at..end].to_ascii_lowercase();
+                match (before.as_str(), word.as_str()) {
+                    ("", "copy") => {}
+                    ("", _) => return None,
+                    ("from", "stdin") | ("to", "stdout") => return Some(at..end),
+                    _ => {}
+                }
+                before = word;
+            }
+            _ => {}
+        }
+        at = end;
+    }
+    None
 }
 
 /// Whether one is inside the body of a routine that is written in SQL itself.
@@ -228,6 +265,25 @@ mod tests {
         }
         for text in ["rollback to savepoint x", "savepoint x", "prepare q as select 1", "begins"] {
             assert!(controls_transaction(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_copy_through_the_client_is_told_from_others() {
+        for text in [
+            "copy t from stdin",
+            "COPY t (a, b) /* x */ from\n STDIN with (format csv)",
+            "copy (select 1) to stdout",
+        ] {
+            assert!(copies_through_client(text).is_some(), "{text}");
+        }
+        for text in [
+            "copy stdin from '/f'",
+            "copy t from program 'x > stdin'",
+            "copy (select a from stdin) to '/f'",
+            "select 1 from stdin",
+        ] {
+            assert!(copies_through_client(text).is_none(), "{text}");
         }
     }
 

@@ -34,7 +34,7 @@ const UP_SQL: &str = "\
 ";
 
 const DOWN_SQL: &str = "\
--- The way back: V2 as it was before up.sql.
+-- The way back: V2 as it was before up.sql. If there is nothing to do, say so here instead of this line.
 ";
 
 const UP_JSON: &str = r#"[
@@ -62,6 +62,12 @@ const DOWN_JSON: &str = r#"[
   { "command": { "dropIndexes": "COLLECTION", "index": "NAME" } }
 ]
 "#;
+
+/// Whether a script is still what `evolve new` has written.
+pub(super) fn is_untouched(text: &str) -> bool {
+    let plain = |text: &str| text.replace("\r\n", "\n").trim().to_owned();
+    [UP_SQL, DOWN_SQL, UP_JSON, DOWN_JSON].into_iter().any(|template| plain(template) == plain(text))
+}
 
 /// Makes the folder of a new evolution; its path.
 ///

@@ -61,8 +61,8 @@ pub struct Needs {
     pub backup: Option<Duration>,
     /// Postgres: the tables that a bulk load is to fill, if one is allowed.
     pub bulk_into: Vec<TableName>,
-    /// Evolutions that are about to be applied, for the privileges which these and their records need. `None` where there
-    /// are none to be applied: what a migration needs is checked with its definitions.
+    /// Evolutions that are about to be applied or taken back, for the privileges which these and their records need. `None`
+    /// where nothing evolves: what a migration needs is checked with its definitions.
     pub evolutions: Option<Vec<Pending>>,
 }
 
@@ -91,25 +91,13 @@ pub async fn look(settings: &Settings, needs: &Needs) -> Result<Vec<Finding>> {
 /// Refused, with every blocking finding; else as [`look`].
 pub async fn require(settings: &Settings, needs: &Needs) -> Result<Vec<Finding>> {
     let findings = look(settings, needs).await?;
-    let blocking: Vec<&Finding> = findings.iter().filter(|of| of.level == Level::Blocking).collect();
-    match blocking.as_slice() {
-        [] => Ok(findings),
-        [one] => {
-            let error = Error::refused(one.what.clone());
-            Err(match &one.fix {
-                Some(fix) => error.help(fix.clone()),
-                None => error,
-            })
-        }
-        many => {
-            let line = |of: &&Finding| match &of.fix {
-                Some(fix) => format!("  - {}\n    fix: {fix}", of.what),
-                None => format!("  - {}", of.what),
-            };
-            let lines: Vec<String> = many.iter().map(line).collect();
-            Err(Error::refused(format!("{} things are in the way", many.len())).details(lines.join("\n")))
-        }
-    }
+    let blocking = findings.iter().filter(|of| of.level == Level::Blocking);
+    let obstacle = |of: &Finding| match &of.fix {
+        Some(fix) => Error::refused(&of.what).help(fix),
+        None => Error::refused(&of.what),
+    };
+    Error::in_the_way(blocking.map(obstacle).collect())?;
+    Ok(findings)
 }
 
 /// Bytes of V1's tables, without indexes: what a run reads, and the least that it writes.

@@ -19,8 +19,97 @@ fn a_new_evolution_is_numbered_and_explains_itself() {
     let postgres = Postgres::new();
     postgres.run(&["new", "third", "--evolutions", "elsewhere"]).expect(0);
     assert!(postgres.project.read("elsewhere/0001_third/up.sql").starts_with("--"));
+    postgres.project.write("elsewhere/0001_third/up.sql", "create table t (id int)");
+    postgres.project.write("elsewhere/0001_third/down.sql", "-- nobody minds the table");
     postgres.run(&["up", "--force", "--evolutions", "elsewhere"]).expect(0);
     assert_eq!(postgres.states(), ["0001_third|applied|up"]);
+    postgres.run(&["down", "--force", "--evolutions", "elsewhere"]).expect(0);
+    assert_eq!(postgres.states(), ["0001_third|reverted|down"]);
+    assert!(postgres.lines("select * from t").is_empty());
+}
+
+/// Once it counts as applied, filling it in would be an edit of what was applied.
+#[test]
+fn what_nobody_has_filled_in_is_not_applied() {
+    let (mongo, postgres) = (Mongo::new(), Postgres::new());
+    mongo.evolution("0001_a", "[ { \"command\": { \"create\": \"a\" } } ]", "[]");
+    mongo.run(&["new", "later"]).expect(0);
+    postgres.evolution("0001_a", "-- a comment is no change\n;\n", "select 1");
+    postgres.run(&["new", "later"]).expect(0);
+    postgres.project.write("evolutions/0002_later/up.sql", "create table t (id int)");
+    for arguments in [&["up", "--force"][..], &["up", "--dry-run"], &["up", "--force", "--safe"]] {
+        let told = mongo.run(arguments).expect(2).stderr;
+        assert!(told.contains("0002_later/up.json, evolutions/0002_later/down.json; nothing"), "{told}");
+        let told = postgres.run(arguments).expect(2).stderr;
+        assert!(told.contains("0001_a/up.sql, evolutions/0002_later/down.sql; nothing"), "{told}");
+    }
+    let status = postgres.run(&["status"]).expect(0).stdout;
+    assert_eq!(status.matches("pending, not filled in").count(), 2, "{status}");
+    assert!(mongo.v2.collections().is_empty());
+    assert!(postgres.lines("select 1 from pg_namespace where nspname = 'v1v2'").is_empty());
+    // What stands before it can go ahead.
+    mongo.run(&["up", "--force", "--to", "1"]).expect(0);
+    assert_eq!(mongo.v2.collections(), ["a", "v1v2_evolutions", "v1v2_lock"]);
+}
+
+/// Sent to the server it would wait for rows, for ever.
+#[test]
+fn a_copy_from_the_terminal_is_a_mistake() {
+    let postgres = Postgres::new();
+    postgres.evolution(
+        "0001_a",
+        "create table t (id int);\ncopy t (id) from stdin with (format csv);\n1\n\\.\n",
+        "copy t to stdout",
+    );
+    let running = postgres.project.spawn(&["evolve", "up", "--force"]);
+    let told = running.timeout(std::time::Duration::from_secs(20)).wait().expect(2).stderr;
+    for text in ["0001_a/up.sql:2:18", "0001_a/down.sql:1:11", "a script has no rows to send"] {
+        assert!(told.contains(text), "{text}\n{told}");
+    }
+    assert!(postgres.lines("select 1 from pg_namespace where nspname = 'v1v2'").is_empty());
+}
+
+/// Root may read everything, so as somebody else.
+#[test]
+fn a_script_that_may_not_be_read_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let postgres = Postgres::new();
+    postgres.evolution("0001_a", "create table t (id int)", "drop table t");
+    postgres.evolution("0002_b", "create table u (id int)", "drop table u");
+    let folder = postgres.project.path();
+    let allow = |path: &str, mode| {
+        std::fs::set_permissions(folder.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow("", 0o755);
+    let program = env!("CARGO_BIN_EXE_v1v2");
+    let command = |arguments: &[&str]| {
+        let mut command = match rustix::process::geteuid().is_root() {
+            true => {
+                let mut command = std::process::Command::new("setpriv");
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
+                command
+            }
+            false => std::process::Command::new(program),
+        };
+        command.args(arguments).current_dir(folder).env("V2_DATABASE_URL", postgres.v2.url());
+        command.output().unwrap()
+    };
+    if !command(&["--version"]).status.success() {
+        eprintln!("skipped: nobody may start the program where it is");
+        return;
+    }
+    for (path, mode) in
+        [("evolutions/0002_b/up.sql", 0o644), ("evolutions/0002_b", 0o755), ("evolutions", 0o755)]
+    {
+        allow(path, 0);
+        let output = command(&["evolve", "up", "--force"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!("error: {path} cannot be read: Permission denied")), "{told}");
+        assert!(told.contains("the right to read it"), "{told}");
+        allow(path, mode);
+    }
+    assert!(postgres.lines("select 1 from pg_namespace where nspname = 'v1v2'").is_empty());
 }
 
 #[test]

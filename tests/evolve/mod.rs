@@ -9,6 +9,7 @@ mod postgres;
 mod postgres_examples;
 mod privileges;
 mod rules;
+mod way_back;
 
 use std::path::Path;
 

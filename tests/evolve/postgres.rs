@@ -68,7 +68,35 @@ fn a_failed_way_back_leaves_it_applied() {
     assert_eq!(postgres.states(), ["0001_a|applied|up"]);
     assert!(postgres.lines("select * from t").is_empty());
     let status = postgres.run(&["status"]).expect(0);
-    assert!(status.stdout.contains("taking it back failed"), "{}", status.stdout);
+    for text in ["taking it back failed", "\n  next: remove the cause", "`v1v2 repair`"] {
+        assert!(status.stdout.contains(text), "{text}\n{}", status.stdout);
+    }
+    // What the advice says is what it takes: the mended script is an edit of one that is applied.
+    assert!(outcome.stderr.contains("let `v1v2 repair` accept it"), "{}", outcome.stderr);
+    postgres.evolution("0001_a", "create table t (id int)", "drop table t");
+    postgres.run(&["down", "--force"]).expect(5);
+    postgres.project.run(&["repair"]).expect(0);
+    postgres.down();
+    assert_eq!(postgres.states(), ["0001_a|reverted|down"]);
+    assert!(postgres.lines("select 1 from pg_tables where tablename = 't'").is_empty());
+}
+
+#[test]
+fn what_cannot_be_in_a_transaction_says_where_that_is_said() {
+    let postgres = Postgres::new();
+    postgres.evolution(
+        "0001_a",
+        "create table t (id int); create index concurrently i on t (id)",
+        "drop table t",
+    );
+    for arguments in [&["up", "--dry-run"][..], &["up", "--force"]] {
+        let told = postgres.run(arguments).expect(1).stderr;
+        assert!(told.contains("`transaction = false` in its evolution.toml"), "{told}");
+        assert!(postgres.lines("select 1 from pg_tables where tablename = 't'").is_empty());
+    }
+    postgres.project.write("evolutions/0001_a/evolution.toml", "transaction = false");
+    postgres.up();
+    assert_eq!(postgres.lines("select indexname from pg_indexes where tablename = 't'"), ["i"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::faults::sources::Role;
 use crate::support::{Outcome, Project};
 
 /// The same evolutions, run as this role.
-fn as_role(postgres: &Postgres, role: &Role<'_>, arguments: &[&str], code: i32) -> Outcome {
+pub(super) fn as_role(postgres: &Postgres, role: &Role<'_>, arguments: &[&str], code: i32) -> Outcome {
     let folder = postgres.project.path();
     let (evolutions, backups) = (folder.join("evolutions"), folder.join("backups"));
     let project = Project::new()
@@ -20,8 +20,8 @@ fn as_role(postgres: &Postgres, role: &Role<'_>, arguments: &[&str], code: i32) 
 }
 
 /// The statements that an error tells to run.
-fn grants(outcome: &Outcome) -> String {
-    let words = ["GRANT ", "ALTER TABLE "];
+pub(super) fn grants(outcome: &Outcome) -> String {
+    let words = ["GRANT ", "ALTER TABLE ", "ALTER SCHEMA "];
     let statements = outcome.stderr.split(';').filter_map(|part| {
         let at = words.iter().filter_map(|word| part.find(word)).min()?;
         Some(part[at..].to_owned() + ";")
@@ -149,14 +149,14 @@ fn privileges_on_v1v2s_own_tables_are_told_whatever_evolve_may_read() {
 }
 
 /// A user of the database with these roles; the project that runs as that user.
-struct User<'m> {
+pub(super) struct User<'m> {
     mongo: &'m Mongo,
-    name: String,
+    pub(super) name: String,
     project: Project,
 }
 
 impl<'m> User<'m> {
-    fn new(mongo: &'m Mongo, roles: Vec<Document>) -> Self {
+    pub(super) fn new(mongo: &'m Mongo, roles: Vec<Document>) -> Self {
         let name = format!("{}_user", mongo.v2.name());
         mongo.v2.run(doc! { "createUser": &name, "pwd": "sesame", "roles": roles });
         let (_, rest) = mongo.v2.url().split_once('@').unwrap();
@@ -165,7 +165,7 @@ impl<'m> User<'m> {
         Self { mongo, name, project: Project::new().env("V2_DATABASE_URL", &url) }
     }
 
-    fn run(&self, arguments: &[&str], code: i32) -> Outcome {
+    pub(super) fn run(&self, arguments: &[&str], code: i32) -> Outcome {
         let folder = self.mongo.project.path().join("evolutions");
         let arguments = [&["evolve"], arguments, &["--evolutions", folder.to_str().unwrap()]].concat();
         self.project.run(&arguments).expect(code)

@@ -49,6 +49,30 @@ fn what_is_required_comes_first_and_stays_as_long() {
     assert!(made(&mongo).is_empty());
 }
 
+/// Two people have written evolutions at the same time, and the later number came first.
+#[test]
+fn one_that_comes_late_is_told_and_applied() {
+    let mongo = with(&["0001_a", "0005_e"]);
+    mongo.up();
+    mongo.evolution("0003_c", &CREATE.replace("NAME", "0003_c"), &DROP.replace("NAME", "0003_c"));
+    for (arguments, there) in [(["up", "--dry-run"], 2), (["up", "--force"], 3)] {
+        let told = mongo.run(&arguments).expect(0).stderr;
+        assert!(told.contains("0003_c comes late: 0005_e, which is applied already"), "{told}");
+        assert_eq!(made(&mongo).len(), there);
+    }
+    // The last one is the one that was applied last.
+    mongo.down();
+    assert_eq!(made(&mongo), ["0001_a", "0005_e"]);
+
+    // What another one requires comes early on purpose.
+    let mongo = with(&["0001_a", "0002_b", "0003_c"]);
+    mongo.project.write("evolutions/0001_a/evolution.toml", "requires = [\"0003_c\"]");
+    mongo.run(&["up", "--force", "--to", "1"]).expect(0);
+    let quiet = mongo.run(&["up", "--force"]).expect(0).stderr;
+    assert!(!quiet.contains("comes late"), "{quiet}");
+    assert_eq!(made(&mongo), ["0001_a", "0002_b", "0003_c"]);
+}
+
 #[test]
 fn an_edited_one_is_refused_until_repair_accepts_it() {
     let mongo = with(&["0001_a", "0002_b"]);
@@ -131,7 +155,7 @@ fn a_dry_run_changes_nothing() {
     let outcome = postgres.run(&["up", "--dry-run"]).expect(0);
     for text in [
         "2 statements, 2 rows changed",
-        "1 statement, 1 rows changed",
+        "1 statement, 1 row changed",
         "cannot be rolled back",
         "because 0003_c was not",
     ] {

@@ -1,4 +1,4 @@
-//! What would stop a run in its middle is found before it begins: `check`, `migrate` and `evolve up` say so, and write nothing.
+//! What would stop a run in its middle is found before it begins: `check`, `migrate` and `evolve` say so, and write nothing.
 
 use super::cluster::Cluster;
 use super::disk::{SmallDisk, free_bytes};
@@ -10,9 +10,14 @@ use crate::job::Job;
 fn a_standby_is_no_v2() {
     let primary = Cluster::start();
     let job = on(&primary, Job::new(20, &[]));
+    for name in ["a", "b"] {
+        let path = format!("evolutions/000{}_{name}", if name == "a" { 1 } else { 2 });
+        job.project.write(&format!("{path}/up.sql"), &format!("alter table \"User\" add column {name} int"));
+        job.project.write(&format!("{path}/down.sql"), &format!("alter table \"User\" drop column {name}"));
+    }
+    job.run(&["evolve", "up", "--force", "--to", "1"]).expect(0);
+    let before = job.v2.digest(&["public", "v1v2"], &[]);
     let standby = primary.replica("standby");
-    job.project.write("evolutions/0001_a/up.sql", "alter table \"User\" add column a int");
-    job.project.write("evolutions/0001_a/down.sql", "alter table \"User\" drop column a");
     let Job { v1, v2, project } = job;
     let job = Job { project: project.env("V2_DATABASE_URL", &standby.url(v2.name())), v1, v2 };
     for arguments in [
@@ -21,12 +26,14 @@ fn a_standby_is_no_v2() {
         &["migrate", "--force", "--safe"],
         &["evolve", "up", "--force"],
         &["evolve", "up", "--dry-run"],
+        &["evolve", "down", "--force"],
+        &["evolve", "down", "--dry-run"],
     ] {
         let refused = job.run(arguments).expect(5);
         assert!(refused.stderr.contains("is a standby and takes no writes"), "{}", refused.stderr);
         assert!(refused.stderr.contains("fix: point V2_DATABASE_URL at the primary"), "{}", refused.stderr);
     }
-    assert_eq!(job.v2.count("v1v2.runs") + job.v2.count("v1v2.evolutions"), 0);
+    assert_eq!(job.v2.digest(&["public", "v1v2"], &[]), before);
 }
 
 /// Postgres does not tell its free disk; where its data is on this machine, the system does.

@@ -1,4 +1,4 @@
-//! What `check` and `evolve up` see of a replica set before anything is written.
+//! What `check` and `evolve` see of a replica set before anything is written.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -57,9 +57,12 @@ fn members_and_disk_are_looked_at_and_without_a_majority_nothing_begins() {
         "{name}: {found:#?}"
     );
     // A majority is enough to go on, with a word about the other.
-    let warned = job.run(&["evolve", "up", "--force"]).expect(0);
-    assert!(warned.stderr.contains(&down), "{}", warned.stderr);
-    job.run(&["evolve", "down", "--force"]).expect(0);
+    for arguments in
+        [&["up", "--force"][..], &["down", "--dry-run"], &["down", "--force"], &["up", "--force"]]
+    {
+        let warned = job.run(&[&["evolve"], arguments].concat()).expect(0);
+        assert!(warned.stderr.contains(&down), "{arguments:?}: {}", warned.stderr);
+    }
 
     let before = job.v2.digest(&[]);
     server.kill(other);
@@ -67,7 +70,13 @@ fn members_and_disk_are_looked_at_and_without_a_majority_nothing_begins() {
     while leads() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    for arguments in [&["check"][..], &["migrate", "--force"], &["evolve", "up", "--force"]] {
+    for arguments in [
+        &["check"][..],
+        &["migrate", "--force"],
+        &["evolve", "up", "--force"],
+        &["evolve", "down", "--force"],
+        &["evolve", "down", "--dry-run"],
+    ] {
         let refused = job.run(arguments);
         assert!(matches!(refused.code(), Some(1 | 5)), "{:?}: {}", refused.code(), refused.stderr);
         assert!(

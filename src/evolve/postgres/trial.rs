@@ -47,7 +47,8 @@ async fn all(connection: &mut PgConnection, jobs: &[Job<'_>], place: &str) -> Re
             rows += execute(connection, script, index, place).await?;
         }
         plain(connection, "reset role").await.map_err(failed)?;
-        told.push(vec![format!("{statements}, {rows} rows changed; rolled back")]);
+        let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+        told.push(vec![format!("{statements}, {rows} changed; rolled back")]);
     }
     plain(connection, "set constraints all immediate").await.map_err(failed)?;
     Ok(told)

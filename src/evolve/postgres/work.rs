@@ -7,8 +7,11 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::bookkeeping;
 use crate::definition::problem::{At, Problem, render};
-use crate::error::{Error, Result};
+use crate::error::{Error, INSUFFICIENT_PRIVILEGE, Result};
 use crate::evolve::{Direction, Job, Script, Watch, Work};
+
+/// SQLSTATE `active_sql_transaction`: of `CREATE INDEX CONCURRENTLY`, `VACUUM` and others in a transaction.
+const NO_TRANSACTION: &str = "25001";
 
 /// Applies it or takes it back.
 pub(super) async fn run(
@@ -32,7 +35,14 @@ pub(super) async fn run(
     if let Err(unsaid) = bookkeeping::fail(connection, job, error.message()).await {
         tracing::debug!("the failure could not be recorded: {}", Error::database(place, &unsaid));
     }
-    Err(error.help(how_to_go_on(job, transactional)))
+    let go_on = how_to_go_on(job, transactional);
+    Err(match error.fix() {
+        Some(fix) => {
+            let help = format!("{fix}; {go_on}");
+            error.help(help)
+        }
+        None => error.help(go_on),
+    })
 }
 
 fn how_to_go_on(job: &Job<'_>, transactional: bool) -> String {
@@ -44,7 +54,8 @@ fn how_to_go_on(job: &Job<'_>, transactional: bool) -> String {
         }
         (true, Direction::Down) => {
             format!(
-                "{name} is still applied as a whole; mend its script and run `v1v2 evolve {command}` again"
+                "{name} is still applied as a whole; remove the cause (if you mend its script, let `v1v2 repair` accept it) and run \
+                 `v1v2 evolve {command}` again"
             )
         }
         (false, _) => format!(
@@ -160,8 +171,13 @@ fn located(error: &sqlx::Error, script: &Script, range: &std::ops::Range<usize>,
     let message = format!("{}:{line}: {}", script.file.label, told.message());
     let located =
         Error::failed(message).details(render(&[problem], std::slice::from_ref(&script.file), false));
-    match told.sqlstate() {
-        Some(code) => located.with_sqlstate(code),
-        None => located,
+    let Some(code) = told.sqlstate() else { return located };
+    let located = located.with_sqlstate(code);
+    match (code, told.fix()) {
+        (NO_TRANSACTION, _) => located.help(
+            "what cannot be in a transaction goes into an evolution of its own, with `transaction = false` in its evolution.toml",
+        ),
+        (INSUFFICIENT_PRIVILEGE, Some(fix)) => located.help(fix),
+        _ => located,
     }
 }

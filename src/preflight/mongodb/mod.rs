@@ -1,5 +1,6 @@
-//! MongoDB as V2: its members, its user's privileges, and its disk, which it tells in `dbStats`.
+//! MongoDB as V2: its members, its user's privileges, the commands it knows, and its disk, which it tells in `dbStats`.
 
+mod commands;
 mod privileges;
 
 use mongodb::bson::{Bson, Document, doc};
@@ -37,6 +38,7 @@ pub(super) async fn look(settings: &Settings, needs: &Needs) -> Result<Vec<Findi
     findings.push(disk(&label, free, needs.bytes));
     if let Some(pending) = &needs.evolutions {
         findings.push(privileges::look(&db.database, &label, pending).await);
+        findings.extend(commands::look(&db.database, &label, pending).await);
     }
     Ok(findings)
 }

@@ -147,7 +147,49 @@ impl Asker<'_> {
                     format!("GRANT CREATE ON DATABASE {} TO {};", quote(&self.database), quote(&self.user));
                 Ok((!may).then(|| self.lacks(&format!("may not create schemas, and {evolution} does"), fix)))
             }
+            Demand::DropSchema { evolution, name } => {
+                let sql = "select nspname::text, pg_get_userbyid(nspowner)::text, pg_has_role(nspowner, 'USAGE') from pg_namespace \
+                           where nspname = $1 and $2::text is null";
+                let name = Name { schema: None, name: name.clone() };
+                self.dropped(evolution, (&name, "SCHEMA"), sql).await
+            }
+            Demand::DropType { evolution, name } => {
+                // The search path decides like the server does.
+                let sql = "select n.nspname::text, pg_get_userbyid(t.typowner)::text, \
+                                  pg_has_role(t.typowner, 'USAGE') or pg_has_role(n.nspowner, 'USAGE') \
+                           from pg_type t join pg_namespace n on n.oid = t.typnamespace \
+                           where t.typname = $1 \
+                             and case when $2::text is null then n.nspname = any (current_schemas(true)) else n.nspname = $2 end \
+                           order by array_position(current_schemas(true), n.nspname) limit 1";
+                self.dropped(evolution, (name, "TYPE"), sql).await
+            }
         }
+    }
+
+    /// What is dropped and no relation. `sql` asks by name and schema for the schema, the owner, and whether that will do.
+    async fn dropped(
+        &mut self,
+        evolution: &str,
+        (name, kind): (&Name, &str),
+        sql: &'static str,
+    ) -> Result<Option<Finding>> {
+        let found: Option<(String, String, bool)> = sqlx::query_as(sql)
+            .bind(&name.name)
+            .bind(&name.schema)
+            .fetch_optional(&mut *self.v2)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        let Some((schema, owner, false)) = found else { return Ok(None) };
+        let (shown, sql) = match kind {
+            "SCHEMA" => (name.name.clone(), quote(&name.name)),
+            _ => (format!("{schema}.{}", name.name), format!("{}.{}", quote(&schema), quote(&name.name))),
+        };
+        let what = format!(
+            "does not own the {} {shown}, which {evolution} drops: it belongs to {owner}",
+            kind.to_lowercase()
+        );
+        let fix = format!("run evolve as {owner}, or: ALTER {kind} {sql} OWNER TO {};", quote(&self.user));
+        Ok(Some(self.lacks(&what, fix)))
     }
 
     async fn create_in(&mut self, evolution: &str, schema: Option<&str>) -> Result<Option<Finding>> {

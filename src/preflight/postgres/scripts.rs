@@ -51,6 +51,10 @@ pub enum Demand {
     CreateIn { evolution: String, schema: Option<String> },
     /// To create schemas in the database.
     CreateSchema { evolution: String },
+    /// To own a schema that is dropped, if it is there.
+    DropSchema { evolution: String, name: String },
+    /// To own a type that is dropped, or its schema, if it is there.
+    DropType { evolution: String, name: Name },
 }
 
 /// All that is certain, in the order of the scripts, each once.
@@ -102,23 +106,32 @@ impl Reader {
                 true
             }
             Statement::Drop { object_type, names, cascade, temporary, .. } => {
-                let right = matches!(
-                    object_type,
-                    ObjectType::Table | ObjectType::View | ObjectType::MaterializedView | ObjectType::Index
-                );
-                for name in names.iter().filter(|_| right && !temporary) {
-                    self.relation(evolution, name, Right::Drop);
+                use ObjectType::{Index, MaterializedView, Schema, Sequence, Table, Type, View};
+                for name in names.iter().filter(|_| !temporary) {
+                    match object_type {
+                        Table | View | MaterializedView | Index | Sequence => {
+                            self.relation(evolution, name, Right::Drop);
+                        }
+                        Schema | Type => self.other_dropped(evolution, name, *object_type == Schema),
+                        _ => {}
+                    }
                 }
                 names.iter().for_each(|name| self.moves(Some(name)));
                 // What else goes with it has names, too.
-                right && !cascade
+                matches!(object_type, Table | View | MaterializedView | Index | Sequence | Schema | Type)
+                    && !cascade
             }
             Statement::CreateTable(table) => {
                 // What is `LIKE` or `AS` something else needs more, which is left to the server.
-                if let (false, Some(name)) = (table.temporary, plain(&table.name)) {
-                    self.push(Demand::CreateIn { evolution: evolution.to_owned(), schema: name.schema });
-                }
-                self.moves(Some(&table.name));
+                self.made(evolution, &table.name, table.temporary);
+                true
+            }
+            Statement::CreateSequence { temporary, name, .. } => {
+                self.made(evolution, name, *temporary);
+                true
+            }
+            Statement::CreateType { name, .. } => {
+                self.made(evolution, name, false);
                 true
             }
             Statement::CreateView(view) => {
@@ -168,10 +181,30 @@ impl Reader {
 
     fn relation(&mut self, evolution: &str, name: &ObjectName, right: Right) {
         let Some(name) = plain(name) else { return };
-        let may_be_new = |part: &String| self.moved.contains(part);
-        if !may_be_new(&name.name) && !name.schema.as_ref().is_some_and(may_be_new) {
+        if !self.may_be_new(&name) {
             self.push(Demand::Relation { evolution: evolution.to_owned(), name, right });
         }
+    }
+
+    fn made(&mut self, evolution: &str, name: &ObjectName, temporary: bool) {
+        if let (false, Some(name)) = (temporary, plain(name)) {
+            self.push(Demand::CreateIn { evolution: evolution.to_owned(), schema: name.schema });
+        }
+        self.moves(Some(name));
+    }
+
+    fn other_dropped(&mut self, evolution: &str, name: &ObjectName, is_schema: bool) {
+        let Some(name) = plain(name).filter(|name| !self.may_be_new(name)) else { return };
+        let evolution = evolution.to_owned();
+        self.push(match is_schema {
+            true => Demand::DropSchema { evolution, name: name.name },
+            false => Demand::DropType { evolution, name },
+        });
+    }
+
+    fn may_be_new(&self, name: &Name) -> bool {
+        let moved = |part: &String| self.moved.contains(part);
+        moved(&name.name) || name.schema.as_ref().is_some_and(moved)
     }
 
     fn moves(&mut self, name: Option<&ObjectName>) {
@@ -224,6 +257,8 @@ mod tests {
             Demand::Relation { name, right, .. } => format!("{right:?} {}", name.name),
             Demand::CreateIn { schema, .. } => format!("create in {}", schema.unwrap_or_default()),
             Demand::CreateSchema { .. } => "create schema".to_owned(),
+            Demand::DropSchema { name, .. } => format!("drop schema {name}"),
+            Demand::DropType { name, .. } => format!("drop type {}", name.name),
         };
         demands(&[pending("0001_a", text, 0)]).into_iter().map(short).collect()
     }
@@ -268,6 +303,13 @@ mod tests {
             found("create schema s; create table s.t (id int); alter table s.u add a int"),
             ["create schema", "create in s"]
         );
+        assert_eq!(
+            found(
+                "drop type mood; create type mood as enum ('a'); drop type mood; drop sequence n; create sequence n; drop sequence n; \
+                 drop schema extra; create schema extra; drop schema extra; alter table users add a int"
+            ),
+            ["drop type mood", "create in ", "Drop n", "drop schema extra", "create schema", "Alter users"]
+        );
     }
 
     #[test]
@@ -280,7 +322,6 @@ mod tests {
             "select set_config('role', 'owner', false)",
             "select 1 from nonsense (((",
             "reset role",
-            "drop schema s cascade",
         ] {
             assert_eq!(found(&format!("{text}; alter table users add a int")), [""; 0], "{text}");
         }
@@ -288,6 +329,7 @@ mod tests {
             let all = found(&format!("alter table a {text}; alter table users add a int"));
             assert_eq!(all, ["Alter a"], "{text}");
         }
+        assert_eq!(found("drop schema s cascade; alter table users add a int"), ["drop schema s"]);
     }
 
     #[test]
