@@ -50,7 +50,7 @@ pub struct Program {
     migrators: Migrators,
 }
 
-/// The program with a migrator of one's own for an entity: `with("teachers", Teachers).main()`, where `Teachers` makes the
+/// The program with a migrator of one's own for an entity: `with("people", People).main()`, where `People` makes the
 /// migrator of the one that runs the entity's definition. `examples/own_migrator.rs` is such a program.
 pub fn with<M: Migrator + 'static>(
     entity: &str,
