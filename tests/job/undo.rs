@@ -120,3 +120,51 @@ fn rows_beside_a_refused_one_are_taken_back_too() {
         assert_eq!(job.v2.count(table), 0, "{table}");
     }
 }
+
+/// Unique numbers move on from one to the next: each can go back only after the one that it went to has gone back.
+#[test]
+fn values_that_moved_on_from_row_to_row_go_back() {
+    let job = Job::new(100, &[]);
+    job.migrate(&[], 0);
+    let read = |sql: &str| -> Vec<String> {
+        job.v1.rows(sql).into_iter().map(|mut row| row[0].take().unwrap()).collect()
+    };
+    let keys = read("select id from \"Student\" order by id collate \"C\" limit 9");
+    let numbers = read("select \"admissionNo\" from \"Student\" order by id collate \"C\" limit 9");
+    // Three in the order of their keys; and three against it, of whom a run brings one at a time.
+    let moves = [
+        (0, "first"),
+        (1, &*numbers[0]),
+        (2, &*numbers[1]),
+        (8, "second"),
+        (5, &*numbers[8]),
+        (3, &*numbers[5]),
+    ];
+    for (student, number) in moves {
+        let id = &keys[student];
+        job.v1.execute(&format!("update \"Student\" set \"admissionNo\" = '{number}' where id = '{id}'"));
+    }
+    for batch in ["1", "5000"] {
+        let before = job.content();
+        let mut runs = 1;
+        loop {
+            let ended = job.run(&["migrate", "--force", "--batch-size", batch, "--writers", "1"]);
+            if ended.code() == Some(0) {
+                break;
+            }
+            runs += 1;
+            assert!(runs < 6, "batch size {batch}\n{}{}", ended.stdout, ended.stderr);
+        }
+        for (student, number) in moves {
+            let of =
+                "select \"admissionNo\" from \"Student\" s join v1v2.ledger l on l.target_id = s.id::text";
+            let found =
+                job.v2.one(&format!("{of} where l.entity = 'students' and l.key = '{}'", keys[student]));
+            assert_eq!(found, number, "batch size {batch}");
+        }
+        for _ in 0..runs {
+            job.project.roll_back_next(&[]);
+        }
+        assert_eq!(job.content(), before, "batch size {batch}");
+    }
+}

@@ -1,28 +1,40 @@
 //! Keeps by which definition an entity's rows are in V2 (`target/definition.rs`).
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 use crate::target::definition::{Applied, HISTORY, History, SEVERAL, fact};
 
 /// From now on the entity's rows are in V2 by this definition. The run that applied it remembers which one was before.
 pub async fn keep(connection: &mut PgConnection, run: i32, entity: &str, now: &Applied) -> sqlx::Result<()> {
-    let mut transaction = connection.begin().await?;
     let was: (Option<String>, Option<String>) = sqlx::query_as(
         "select (select definition_hash from v1v2.entities where entity = $1), (select value from v1v2.meta where key = $2)",
     )
     .bind(entity)
     .bind(fact(entity))
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *connection)
     .await?;
+    let mut facts = vec![(fact(entity), now.parts.clone().unwrap_or_default())];
     if let (Some(hash), parts) = was
         && hash != now.hash
     {
-        let mut history = history(&mut transaction, entity).await?;
+        let mut history = history(connection, entity).await?;
         history.replace(run, Applied { hash, parts });
-        set_fact(&mut transaction, &format!("{HISTORY}{entity}"), history.text().as_deref()).await?;
+        facts.extend(history.text().map(|text| (format!("{HISTORY}{entity}"), text)));
     }
-    set(&mut transaction, entity, now).await?;
-    transaction.commit().await
+    let (keys, values): (Vec<String>, Vec<String>) = facts.into_iter().unzip();
+    // One statement: all of it or nothing, and no COMMIT whose answer could be lost.
+    sqlx::query(
+        "with kept as (insert into v1v2.meta (key, value) select * from unnest($3::text[], $4::text[]) \
+           on conflict (key) do update set value = excluded.value) \
+         update v1v2.entities set definition_hash = $2 where entity = $1",
+    )
+    .bind(entity)
+    .bind(&now.hash)
+    .bind(keys)
+    .bind(values)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// A rollback begins: rows that the run wrote by its definition, and rows as they were before, stand side by side.

@@ -17,6 +17,7 @@ mod overview;
 mod prune;
 mod readback;
 mod replace;
+mod restore;
 mod rollback;
 mod sent;
 mod stage;

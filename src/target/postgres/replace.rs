@@ -1,25 +1,19 @@
 //! What rows of V2 were before a run changed or removed them: kept in `v1v2.replaced`, in the transaction of the change,
-//! and brought back by a rollback of that run.
+//! and brought back by a rollback of that run (`restore.rs`).
 //!
 //! A row is kept in Postgres's own text form (`record::text`), which every type survives to the letter. Of a table where a row of V1
 //! had nothing, and got something, a null says so. What the run left as it was is not kept.
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::rollback::{belongs_by, finish, refers_to_itself};
+use super::rollback::belongs_by;
 use super::stage::Stage;
-use super::table;
 use crate::connect::answered;
 use crate::error::{Error, Result};
-use crate::failpoint;
-use crate::plan::{AccountField, Entity, Fill, Plan, TableName, When, Write};
-use crate::source::quoted;
-use crate::target::{RolledBack, RunName};
-
-/// Keys in one transaction.
-const CHUNK: i64 = 5_000;
+use crate::plan::{AccountField, Entity, Fill, TableName, When, Write};
+use crate::target::RunName;
 
 /// Of a line of the ledger: the transactions that wrote the row's records, as `xmin` tells them, by the lower half of their
 /// numbers.
@@ -148,7 +142,7 @@ impl Session<'_> {
 }
 
 /// What v1v2 itself says about a row.
-const OWN: [&str; 2] = ["ledger", "conflicts"];
+pub const OWN: [&str; 2] = ["ledger", "conflicts"];
 
 /// Removes what ledger and conflict log say of rows that had been rejected and are tried again, and keeps it.
 pub async fn forget(
@@ -232,196 +226,4 @@ pub async fn require_latest(connection: &mut PgConnection, run: RunName, place: 
         .help(format!("take that one back first: `v1v2 rollback --run {later}`"))),
         None => Ok(()),
     }
-}
-
-/// Brings back what the run changed and removed, as far as nobody has edited it since. Can be called again after it was
-/// cut short.
-pub async fn restore(
-    connection: &mut PgConnection,
-    plan: &Plan,
-    run: i32,
-    place: &str,
-    result: &mut RolledBack,
-    advance: &(dyn Fn(u64) + Send + Sync),
-) -> Result<()> {
-    let failed = |error: sqlx::Error| Error::database(place, &error);
-    // What was removed comes first: changed rows may have referred to it.
-    for how in [How::Removed, How::Changed] {
-        for entity in &plan.entities {
-            loop {
-                let mut transaction = connection.begin().await.map_err(failed)?;
-                let keys = sqlx::query(AssertSqlSafe(format!(
-                    "create temporary table restoring on commit drop as \
-                     select keys.key, {XIDS} as xids, txid || earlier as numbers, account_id, target_id from \
-                       (select distinct key from v1v2.replaced \
-                        where run = $1 and how = $2::text::\"char\" and entity = $3 order by key limit $4) as keys \
-                     left join v1v2.ledger l on l.key = keys.key and l.entity = $3",
-                )))
-                .bind(run)
-                .bind(how.letter())
-                .bind(&*entity.name)
-                .bind(if refers_to_itself(plan, entity) { i64::MAX } else { CHUNK })
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?
-                .rows_affected();
-                if keys == 0 {
-                    transaction.rollback().await.map_err(failed)?;
-                    break;
-                }
-                sqlx::raw_sql("analyze restoring").execute(&mut *transaction).await.map_err(failed)?;
-                // What they refer to may still be missing: they come without, and are then brought up to date like rows
-                // that had changed.
-                let opened = how == How::Removed && entity.is_completed_later();
-                for write in &entity.writes {
-                    let brought = records(&mut transaction, entity, write, run, how, result).await;
-                    brought.map_err(failed)?;
-                }
-                bookkeeping(&mut transaction, entity, run, how).await.map_err(failed)?;
-                // A run that only changed and removed has no other last chunk.
-                finish(&mut transaction, run).await.map_err(failed)?;
-                failpoint::reach("postgres.restore.rows")?;
-                transaction.commit().await.map_err(failed)?;
-                failpoint::reach("postgres.restored")?;
-                if !opened {
-                    result.lines += keys;
-                    advance(keys);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Brings one write's rows back.
-async fn records(
-    connection: &mut PgConnection,
-    entity: &Entity,
-    write: &Write,
-    run: i32,
-    how: How,
-    result: &mut RolledBack,
-) -> sqlx::Result<()> {
-    let name = table(&write.table);
-    // Accounts and roles are written by several entities, and by no more than one write of each.
-    let of_write = format!(
-        "from v1v2.replaced p join restoring using (key) \
-         where p.run = {run} and p.how = '{}' and p.entity = {} and p.table_name = {}",
-        how.letter(),
-        crate::ledger::literal(&entity.name),
-        crate::ledger::literal(&name)
-    );
-    let kept = format!("(select p.key, (p.record::{name}).* {of_write} and p.record is not null)");
-    let columns: Vec<String> = sqlx::query_scalar(
-        "select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum > 0 \
-         and not attisdropped and attgenerated = '' order by attnum",
-    )
-    .bind(&name)
-    .fetch_all(&mut *connection)
-    .await?;
-    let list = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
-    let from_kept =
-        columns.iter().map(|column| format!("kept.{}", quoted(column))).collect::<Vec<_>>().join(", ");
-    let insert = |values: &str| {
-        format!("insert into {name} ({list}) overriding system value select {values} from {kept} as kept")
-    };
-    if how == How::Removed {
-        // What is filled in later comes back as a change (see `bookkeeping`), which counts the record then.
-        let waits = entity.is_completed_later();
-        let later = |name: &String| waits && write.columns.iter().any(|of| of.later && of.name == *name);
-        if matches!(write.when, When::Each(_)) && columns.iter().any(later) {
-            return Ok(());
-        }
-        let value = |name: &String| match later(name) {
-            true => "null".to_owned(),
-            false => format!("kept.{}", quoted(name)),
-        };
-        let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
-        let brought = sqlx::raw_sql(AssertSqlSafe(insert(&values))).execute(connection).await?;
-        if !waits {
-            result.restored(&write.table.name, brought.rows_affected());
-        }
-        return Ok(());
-    }
-    match found_by(entity, write) {
-        Some(Found::ById(column)) => {
-            let id = quoted(&write.columns[column].name);
-            let edited: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
-                "select record.{id}::text from {name} as record join {kept} as kept on kept.{id} = record.{id} \
-                 join restoring t on t.key = kept.key where not {UNTOUCHED} order by 1"
-            )))
-            .fetch_all(&mut *connection)
-            .await?;
-            result.kept.extend(edited.into_iter().map(|id| (write.table.name.clone(), id)));
-            let update = format!(
-                "update {name} as record set ({list}) = row({from_kept}) from {kept} as kept \
-                 join restoring t on t.key = kept.key where kept.{id} = record.{id} and {UNTOUCHED}"
-            );
-            let brought =
-                sqlx::raw_sql(AssertSqlSafe(update)).execute(&mut *connection).await?.rows_affected();
-            result.restored(&write.table.name, brought);
-            // What the run itself added goes.
-            let Some((column, type_name, ledger)) = belongs_by(entity, write) else { return Ok(()) };
-            if write.when == When::Row {
-                let delete = format!(
-                    "delete from {name} as record using restoring t where record.{} = t.{ledger}::{type_name} \
-                     and {UNTOUCHED} and t.key in (select p.key {of_write} and p.record is null)",
-                    quoted(column)
-                );
-                sqlx::raw_sql(AssertSqlSafe(delete)).execute(connection).await?;
-            }
-        }
-        Some(Found::Together(column, type_name, ledger)) => {
-            let of = format!("record.{} = t.{ledger}::{type_name}", quoted(column));
-            // Where the run left what belongs to a row as it was, nothing is kept, and nothing is to be brought back.
-            let written = format!("t.key in (select p.key {of_write})");
-            let edited: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
-                "select distinct t.key, record.{}::text from {name} as record join restoring t on {of} \
-                 where not {UNTOUCHED} and {written} order by 1",
-                quoted(column)
-            )))
-            .fetch_all(&mut *connection)
-            .await?;
-            let keys: Vec<&str> = edited.iter().map(|(key, _)| key.as_str()).collect();
-            let delete = format!(
-                "delete from {name} as record using restoring t where {of} and {written} and t.key <> all ($1)"
-            );
-            sqlx::query(AssertSqlSafe(delete)).bind(&keys).execute(&mut *connection).await?;
-            let insert = insert(&from_kept) + " where kept.key <> all ($1)";
-            let brought =
-                sqlx::query(AssertSqlSafe(insert)).bind(&keys).execute(connection).await?.rows_affected();
-            result.restored(&write.table.name, brought);
-            result.kept.extend(edited.into_iter().map(|(_, id)| (write.table.name.clone(), id)));
-        }
-        None => {}
-    }
-    Ok(())
-}
-
-/// Ledger and conflict log become what they were; but for the number of the transaction that wrote records last, which is
-/// this one.
-async fn bookkeeping(connection: &mut PgConnection, entity: &Entity, run: i32, how: How) -> sqlx::Result<()> {
-    let (of, how) = (crate::ledger::literal(&entity.name), how.letter());
-    let mut sql = String::new();
-    for name in OWN {
-        sql.push_str(&format!(
-            "delete from v1v2.{name} l using restoring t where l.entity = {of} and l.key = t.key; \
-             insert into v1v2.{name} select (p.record::v1v2.{name}).* from v1v2.replaced p join restoring using (key) \
-             where p.run = {run} and p.how = '{how}' and p.entity = {of} and p.table_name = '\"v1v2\".\"{name}\"'; "
-        ));
-    }
-    let these = format!("p.run = {run} and p.how = '{how}' and p.entity = {of} and p.key = t.key");
-    let done = if how == How::Removed.letter() && entity.is_completed_later() {
-        // The records lack what is filled in later.
-        format!("update v1v2.replaced p set how = '{}' from restoring t where {these}", How::Changed.letter())
-    } else {
-        format!("delete from v1v2.replaced p using restoring t where {these}")
-    };
-    // Records that this run left alone may have been written by the rollback of a later one.
-    sql.push_str(&format!(
-        "update v1v2.ledger l set txid = txid_current(), \
-           earlier = array(select distinct unnest(t.numbers || l.txid || l.earlier)) \
-         from restoring t where l.entity = {of} and l.key = t.key; {done}"
-    ));
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }

@@ -14,7 +14,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::replace::{self, UNTOUCHED, XIDS};
-use super::{definition, structure, table};
+use super::{definition, restore, structure, table};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::plan::{AccountField, Entity, Fill, KeyFrom, Plan, When, Write};
@@ -35,7 +35,7 @@ pub async fn rollback(
     let mut result = RolledBack::of(run);
     let failed = |error: sqlx::Error| Error::database(place, &error);
     definition::begin_rollback(connection, run.number).await.map_err(failed)?;
-    replace::restore(connection, plan, run.number, place, &mut result, advance).await?;
+    restore::restore(connection, plan, run.number, place, &mut result, advance).await?;
     for entity in plan.entities.iter().rev() {
         loop {
             let mut transaction = connection.begin().await.map_err(failed)?;

@@ -196,9 +196,14 @@ impl Session<'_> {
             }
         }
         // Once more without savepoints, now that it is known who is refused: a record's `xmin` would be that of its
-        // savepoint, and it would count as edited from then on.
+        // savepoint, and it would count as edited from then on. One by one again: of rows that hand a unique value on, a
+        // statement for all of them may take the receiver first.
         self.execute("rollback to savepoint part; release savepoint part").await?;
-        self.update_all(batch, &rows.clone().collect::<Vec<_>>()).await
+        let mut edited = Edited::new();
+        for row in rows.clone() {
+            edited.extend(self.update_all(batch, &[row]).await?);
+        }
+        Ok(edited)
     }
 
     /// Updates rows together.
