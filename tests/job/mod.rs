@@ -64,10 +64,12 @@ impl Job {
 /// Indexes and foreign keys, each with its definition and whether it is valid.
 pub fn structure_of(v2: &Database) -> Vec<Vec<Option<String>>> {
     v2.rows(
-        "select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid from pg_index \
-         where indrelid::regclass::text not like 'pg_%' \
-         union all select 'constraint', conrelid::regclass::text || conname, pg_get_constraintdef(oid) || convalidated \
-         from pg_constraint where conrelid <> 0 order by 1, 2",
+        // A session that has just ended may still be losing its temporary tables.
+        "select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid \
+         from pg_index join pg_class c on c.oid = indrelid \
+         where c.relpersistence <> 't' and indrelid::regclass::text not like 'pg_%' \
+         union all select 'constraint', conrelid::regclass::text || conname, pg_get_constraintdef(k.oid) || convalidated \
+         from pg_constraint k join pg_class c on c.oid = conrelid where c.relpersistence <> 't' order by 1, 2",
     )
 }
 

@@ -22,9 +22,9 @@ fn a_secondary_that_falls_behind_pauses_the_run_until_it_has_caught_up() {
     assert!(running.wait_until(|_| job.count("v1v2_ledger") > 20));
     // Locked, it answers and takes in nothing.
     server.run_on(secondary, doc! { "fsync": 1, "lock": true });
-    let paused = format!("paused: the replica {name} is ");
-    // Another one may still be behind from the set's beginning.
-    assert!(running.wait_until(|running| running.stderr().contains(&paused)), "{}", running.stderr());
+    // Perhaps it was paused already, and was told so of another one, which is behind from the set's beginning.
+    let paused = "paused: the replica ";
+    assert!(running.wait_until(|running| running.stderr().contains(paused)), "{}", running.stderr());
     let written = running.standstill(|| job.count("v1v2_ledger"));
     assert!(written > 0 && written < total, "{written} of {total}");
     server.run_on(secondary, doc! { "fsyncUnlock": 1 });
