@@ -23,7 +23,7 @@ step make --no-print-directory lint
 # With the fail points, which a release build refuses (src/failpoint.rs); no second build without them. Two tests for
 # each core: many of them wait for a server that comes back, or for an answer that never comes.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
-# They take a quarter of an hour; after a whole one something hangs, and what was said so far tells what.
+# They take some ten minutes; after an hour something hangs, and what was said so far tells what.
 step timeout --kill-after=60 3600 cargo test --features failpoints ${CI:+--locked}
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 printf '\nAll green.\n' >&2

@@ -75,8 +75,8 @@ find_folder() {
 }
 
 # What is thrown away anyway may be in memory, where there is plenty of it (a container's /dev/shm has 64 MB). MongoDB
-# waits for the disk at every collection and index that it makes, and nothing turns that off: where a disk takes 50 ms for
-# it, tests that take two minutes take more than an hour.
+# waits for the disk at every collection and index that it makes, and nothing turns that off: with 50 ms for each
+# of these, the fail point tests made a tenth of their 9,000 files in seven minutes; in memory all of them take two.
 memory=/dev/shm/$(outside_name)
 
 # Makes the folder in memory; fails where there is none. Benchmarks wait for the disk.
